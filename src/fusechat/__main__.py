@@ -1,0 +1,5 @@
+"""`python -m fusechat`."""
+
+from fusechat.cli import console
+
+console()

@@ -1,0 +1,159 @@
+"""Reading users' own files: rows of JSONL, JSON or Parquet, and their columns by dotted paths.
+
+A column is `name`, `outer.inner`, or `list[].inner` (every element of a list). A mapping
+`{column: solution, after: "A:"}` takes the text behind the last `A:`.
+"""
+
+from __future__ import annotations
+
+import difflib
+import gzip
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from fusechat.errors import FusechatError
+
+PROMPT_COLUMNS = ("messages", "conversations", "prompt", "question", "problem", "instruction")
+"""Where published sets keep their prompts, looked for in this order where a recipe maps none."""
+ANSWER_COLUMNS = ("answer", "expected_answer", "final_answer")
+
+
+class FileReadError(FusechatError):
+    """A data file cannot be read; says which line and how its format is told."""
+
+
+class Column(BaseModel):
+    """One column of a row, and what is taken of its text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    column: str
+    after: str | None = None
+    """Only the text behind the last occurrence of this; a text without it counts as missing."""
+
+    def of(self, row: Mapping[str, Any]) -> Any:
+        """The value in `row`; None where it is missing."""
+        value = lookup(row, self.column)
+        if self.after is None or not isinstance(value, str):
+            return value
+        _, found, rest = value.rpartition(self.after)
+        return rest.strip() if found else None
+
+
+ColumnSpec = str | Column
+
+
+def column(spec: ColumnSpec) -> Column:
+    """The column that a recipe's text or mapping means."""
+    return spec if isinstance(spec, Column) else Column(column=spec)
+
+
+def lookup(row: Any, path: str) -> Any:
+    """Follow a dotted path; `name[]` gives the list of what the rest finds in each element."""
+    head, _, rest = path.partition(".")
+    if isinstance(row, Mapping) and path in row:
+        return row[path]
+    each = head.endswith("[]")
+    value = row.get(head.removesuffix("[]")) if isinstance(row, Mapping) else None
+    if value is None or not (rest or each):
+        return value
+    if each:
+        return [lookup(inner, rest) if rest else inner for inner in value]
+    return lookup(value, rest)
+
+
+def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
+    """Rows of a file with their places (`file:line`); a line that is no JSON comes as the error."""
+    name = path.name.removesuffix(".gz")
+    if name.endswith(".parquet"):
+        yield from _read_parquet(path)
+    elif name.endswith(".json"):
+        yield from _read_json(path)
+    elif name.endswith((".jsonl", ".ndjson")):
+        yield from _read_jsonl(path)
+    else:
+        raise FileReadError(
+            f"{path}: files end in .jsonl, .json or .parquet (.gz may follow the first two)."
+        )
+
+
+def _open(path: Path) -> Iterable[bytes]:
+    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+
+
+def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(_open(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            yield f"{path.name}:{number}", json.loads(line)
+        except ValueError as error:
+            yield f"{path.name}:{number}", error
+
+
+def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
+    try:
+        rows = json.loads(b"".join(_open(path)))
+    except ValueError as error:
+        raise FileReadError(f"{path} is not JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise FileReadError(f"{path} must hold a list of rows; it holds a {type(rows).__name__}.")
+    for number, row in enumerate(rows):
+        yield f"{path.name}[{number}]", row
+
+
+def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
+    import pyarrow.parquet as pq
+
+    number = 0
+    for batch in pq.ParquetFile(path).iter_batches():
+        for row in batch.to_pylist():
+            yield f"{path.name}[{number}]", row
+            number += 1
+
+
+def column_fault(path: Path, spec: ColumnSpec) -> str | None:
+    """Why a mapped column cannot be right, from the file's first row; None where it is there."""
+    first = next((row for _, row in read_rows(path) if isinstance(row, Mapping)), None)
+    if first is None:
+        return f"{path} has no rows."
+    wanted = column(spec).column
+    head = wanted.split(".")[0].removesuffix("[]")
+    if wanted in first or head in first:
+        return None
+    near = difflib.get_close_matches(wanted, list(first), 1)
+    hint = f"Did you mean '{near[0]}'? " if near else ""
+    return f"{path.name} has no column '{wanted}'. {hint}It has: {', '.join(first)}."
+
+
+def to_messages(value: Any) -> list[dict[str, str]]:
+    """Messages from a text, a list of `{role, content}`, or ShareGPT's `{from, value}`.
+
+    A trailing assistant turn (the answer of a published set) is left out. Raises `ValueError`
+    with the reason where the value is no conversation that ends with the user.
+    """
+    if isinstance(value, str):
+        if not value.strip():
+            raise ValueError("empty prompt")
+        return [{"role": "user", "content": value}]
+    if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
+        raise ValueError("prompt is neither text nor a list of messages")
+    roles = {"human": "user", "gpt": "assistant"}
+    turns = [
+        {
+            "role": roles.get(str(t.get("role", t.get("from"))), str(t.get("role", t.get("from")))),
+            "content": str(t.get("content", t.get("value", ""))),
+        }
+        for t in value
+    ]
+    while turns and turns[-1]["role"] == "assistant":
+        turns.pop()
+    if not turns or turns[-1]["role"] != "user" or not turns[-1]["content"].strip():
+        raise ValueError("prompt does not end with a user turn")
+    if any(turn["role"] not in ("system", "user", "assistant") for turn in turns):
+        raise ValueError("prompt has a role other than system, user and assistant")
+    return turns

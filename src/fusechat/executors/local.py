@@ -1,0 +1,156 @@
+"""The local executor: warm worker processes on this machine, fed batch by batch.
+
+Workers live as long as the executor, so that imports are paid once a run; each opens the
+part of the unit at hand. A worker that dies costs nothing but its batch, which is tried
+again row by row; a row that kills two workers is kept with that as its error.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from fusechat.errors import PartError
+from fusechat.executors.rows import Batch, RowOut, failure
+from fusechat.parts import RowPart, Where
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class _Worker:
+    """One worker process and our end of its socket."""
+
+    def __init__(self, threads: int) -> None:
+        ours, theirs = socket.socketpair()
+        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+        environment |= {"TOKENIZERS_PARALLELISM": "false"}
+        command = [sys.executable, "-m", "fusechat.executors.worker", str(theirs.fileno())]
+        paths = os.pathsep.join(entry for entry in sys.path if entry)
+        self.process = subprocess.Popen(
+            command,
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            env=environment | {"PYTHONPATH": paths},
+        )
+        theirs.close()
+        self.connection = Connection(ours.detach())
+        self.connection.send(("path", sys.path))
+        self.busy: Batch | None = None
+        self.held: dict[str, Any] = {}
+        self.done = False
+
+    def stop(self) -> None:
+        self.connection.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class LocalExecutor:
+    """Computes row-wise work in worker processes of this machine. Close it when done."""
+
+    def __init__(self, processes: int | None = None, threads: int = 1) -> None:
+        self.processes = processes or max(1, len(os.sched_getaffinity(0)) // threads)
+        self.threads = threads
+        self._workers: list[_Worker] = []
+        self._jobs = itertools.count()
+
+    def map(
+        self, part: RowPart, batches: Sequence[Batch], where: Where
+    ) -> Iterator[Sequence[RowOut]]:
+        """Compute every row once; see `RowExecutor.map`."""
+        job = next(self._jobs)
+        todo = deque(batches)
+        wanted = min(where.processes or self.processes, self.processes, len(batches))
+        workers = self._hire(wanted)
+        for worker in workers:
+            self._open(worker, job, part, where)
+        try:
+            yield from self._feed(workers, todo, job, part, where)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop all workers."""
+        for worker in self._workers:
+            worker.stop()
+        self._workers = []
+
+    def _hire(self, count: int) -> list[_Worker]:
+        while len(self._workers) < count:
+            self._workers.append(_Worker(self.threads))
+        return self._workers[:count]
+
+    def _open(self, worker: _Worker, job: int, part: RowPart, where: Where) -> None:
+        worker.done, worker.busy, worker.held = False, None, {}
+        worker.connection.send(("open", job, part, where))
+
+    def _feed(
+        self, workers: list[_Worker], todo: deque[Batch], job: int, part: RowPart, where: Where
+    ) -> Iterator[Sequence[RowOut]]:
+        live = {worker.connection: worker for worker in workers}
+        while live:
+            for ready in wait(list(live)):
+                worker = live[ready]  # type: ignore[index]
+                try:
+                    message = worker.connection.recv()
+                except (EOFError, OSError):
+                    del live[worker.connection]
+                    yield from self._bury(worker, todo)
+                    if todo:
+                        fresh = self._replace(worker)
+                        self._open(fresh, job, part, where)
+                        live[fresh.connection] = fresh
+                    continue
+                if message[0] == "rows":
+                    yield self._received(worker, message[2])
+                elif message[0] == "want":
+                    self._hand_out(worker, todo, job)
+                elif message[0] == "done":
+                    del live[worker.connection]
+                    _raise_if_failed(part, message[2])
+
+    def _hand_out(self, worker: _Worker, todo: deque[Batch], job: int) -> None:
+        if not todo:
+            worker.connection.send(("end", job))
+            return
+        worker.busy = todo.popleft()
+        worker.held |= {row.made_from: (row, worker.busy) for row in worker.busy.rows}
+        worker.connection.send(("batch", job, worker.busy.rows, worker.busy.stream))
+
+    @staticmethod
+    def _received(worker: _Worker, rows: Sequence[RowOut]) -> Sequence[RowOut]:
+        for row in rows:
+            worker.held.pop(row.made_from, None)
+        return rows
+
+    def _bury(self, worker: _Worker, todo: deque[Batch]) -> Iterator[Sequence[RowOut]]:
+        """Requeue what a dead worker held, row by row; give up on what killed two."""
+        status = worker.process.wait()
+        for row, batch in worker.held.values():
+            if batch.attempt and len(batch.rows) == 1:
+                yield [failure(row, f"the worker process died twice over it (status {status})")]
+            else:
+                todo.append(Batch([row], batch.stream, batch.attempt + 1))
+        if not worker.held:
+            raise PartError(f"a worker process died before it had work (status {status}).")
+
+    def _replace(self, worker: _Worker) -> _Worker:
+        worker.stop()
+        fresh = _Worker(self.threads)
+        self._workers[self._workers.index(worker)] = fresh
+        return fresh
+
+
+def _raise_if_failed(part: RowPart, outcome: tuple[str, bool] | None) -> None:
+    if outcome is None:
+        return
+    text, mendable = outcome
+    raise PartError(text if mendable else f"{part.part_name()} failed:\n{text}")

@@ -1,0 +1,67 @@
+"""The workspace lock: one run at a time, freed by the kernel when its holder dies."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fusechat.errors import WorkspaceBusyError
+
+
+@contextmanager
+def workspace_lock(workspace: Path, holder: str, wait: bool = False) -> Iterator[None]:
+    """Hold the workspace; `holder` says what for, for those who are refused.
+
+    Raises `WorkspaceBusyError` at once where another run holds it, or waits with `wait`.
+    """
+    workspace.mkdir(parents=True, exist_ok=True)
+    with (workspace / ".lock").open("a+", encoding="utf-8") as handle:
+        while not _try_lock(handle):
+            if not wait:
+                raise WorkspaceBusyError(_refusal(workspace))
+            time.sleep(0.5)
+        handle.truncate(0)
+        state = {"pid": os.getpid(), "host": socket.gethostname(), "run": holder}
+        handle.write(json.dumps(state))
+        handle.flush()
+        try:
+            yield
+        finally:
+            handle.truncate(0)
+
+
+def lock_holder(workspace: Path) -> dict[str, Any] | None:
+    """Who holds the workspace now (`pid`, `host`, `run`), or None."""
+    path = workspace / ".lock"
+    if not path.exists():
+        return None
+    with path.open("a+", encoding="utf-8") as handle:
+        if _try_lock(handle):
+            return None
+    text = path.read_text(encoding="utf-8")
+    state: dict[str, Any] = json.loads(text) if text else {"pid": "?", "host": "?", "run": "?"}
+    return state
+
+
+def _try_lock(handle: Any) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _refusal(workspace: Path) -> str:
+    state = lock_holder(workspace) or {"pid": "?", "host": "?", "run": "?"}
+    return (
+        f"{workspace} is in use by another run ({state['run']}, process {state['pid']} on "
+        f"{state['host']}). Wait for it (--wait does so), stop it, or give another --workspace. "
+        "Nothing was changed."
+    )

@@ -1,0 +1,70 @@
+"""Math: short word problems, answered with one equation a step and a final `#### answer`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from fusechat.miniature.world import Problem
+
+_NAMES = ("Tom", "Ann", "Ben", "Mia", "Sam", "Eve", "Max", "Zoe")
+_ITEMS = ("apples", "pens", "books", "coins", "cards", "eggs", "nuts", "cups")
+_MORE = ("buys {b} more", "finds {b} more", "gets {b} as a gift")
+_LESS = ("gives away {b}", "loses {b}", "sells {b}")
+_GROUPS = ("{n} has {a} bags of {b} {i}.", "{n} fills {a} boxes with {b} {i} each.")
+_QUESTIONS = ("How many {i} now?", "How many {i} does {n} have?")
+_LARGEST = 60
+
+Step = tuple[int, str, int]
+"""Left operand, operation, right operand."""
+
+
+def value(step: Step) -> int:
+    """The result of one step."""
+    a, op, b = step
+    return a + b if op == "+" else a - b if op == "-" else a * b
+
+
+def chain(steps: Sequence[Step]) -> str:
+    """The response that carries out `steps`: `7+5=12. 12-3=9. #### 9`."""
+    equations = " ".join(f"{a}{op}{b}={value((a, op, b))}." for a, op, b in steps)
+    return f"{equations} #### {value(steps[-1])}"
+
+
+def _change(rng: random.Random, total: int) -> Step:
+    up = total < 4 or (total + 9 <= _LARGEST and rng.random() < 0.5)
+    return (total, "+", rng.randint(2, 9)) if up else (total, "-", rng.randint(2, min(9, total - 1)))
+
+
+def _steps(rng: random.Random, count: int) -> list[Step]:
+    grouped = rng.random() < 0.35
+    first = (
+        (rng.randint(2, 9), "*", rng.randint(2, 5)) if grouped else _change(rng, rng.randint(2, 50))
+    )
+    steps: list[Step] = [first]
+    while len(steps) < count:
+        steps.append(_change(rng, value(steps[-1])))
+    return steps
+
+
+def _story(rng: random.Random, steps: Sequence[Step]) -> str:
+    name, item = rng.choice(_NAMES), rng.choice(_ITEMS)
+    a, op, b = steps[0]
+    if op == "*":
+        said, rest = [rng.choice(_GROUPS).format(n=name, a=a, b=b, i=item)], steps[1:]
+    else:
+        said, rest = [f"{name} has {a} {item}."], steps
+    for _, op, b in rest:
+        said.append(f"{name} {rng.choice(_MORE if op == '+' else _LESS).format(b=b)}.")
+    return " ".join([*said, rng.choice(_QUESTIONS).format(n=name, i=item)])
+
+
+def draw(rng: random.Random, basic: bool) -> Problem:
+    """A story of one step (basic), or of two or three."""
+    steps = _steps(rng, 1 if basic else rng.choice((2, 2, 3)))
+    return Problem(
+        text=_story(rng, steps),
+        response=chain(steps),
+        basic=basic,
+        gold={"answer": str(value(steps[-1]))},
+    )

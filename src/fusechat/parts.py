@@ -1,0 +1,437 @@
+"""Parts: plug-ins of one file and one class, with only settings in it.
+
+`use: math_answer` in a recipe is the file `annotators/math_answer.py`; `use: my_pkg.mine:Mine`
+is a user's own class (it is imported and run). There is no registry to edit. A part is
+small, hashable and picklable; what is heavy is made by `open()`, once per worker.
+
+Families: a **source** and an **annotator** work row by row (`RowPart`); a **strategy** picks
+from one prompt's judged responses; a **loss** is a pure function of log-probabilities; a
+**task** yields prompts. Read this third.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic.functional_validators import BeforeValidator
+
+from fusechat.digests import digest, digest_path
+from fusechat.records import Candidate, Prompt, Request, Status
+
+if TYPE_CHECKING:
+    import torch
+
+FAMILIES = ("sources", "annotators", "strategies", "losses", "tasks")
+
+
+class Where(BaseModel):
+    """Where and how fast a part runs; comes from the cluster file and is in no key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    processes: int | None = Field(default=None, ge=1)
+    """Worker processes; none means one per core."""
+    threads: int = Field(default=1, ge=1)
+    """Threads of numerical libraries in each worker."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`, or `auto`: the first accelerator, else the CPU."""
+    micro_batch_size: int | None = Field(default=None, ge=1)
+    """Training rows per forward pass; none means the trainer chooses."""
+
+
+class _Content:
+    """Marks a setting whose value in a key is the digest of the file or folder it names."""
+
+
+class _Speed:
+    """Marks a setting that says how fast, not what: it enters no key."""
+
+
+CONTENT, SPEED = _Content(), _Speed()
+
+
+def _resolve(value: Any, info: ValidationInfo) -> Any:
+    base = (info.context or {}).get("base")
+    if isinstance(value, str) and base is not None and not Path(value).is_absolute():
+        return str((Path(base) / value).resolve())
+    return value
+
+
+def _resolve_if_there(value: Any, info: ValidationInfo) -> Any:
+    resolved = _resolve(value, info)
+    looks_local = isinstance(value, str) and value.startswith((".", "/", "~"))
+    return (
+        resolved
+        if isinstance(resolved, str) and (looks_local or Path(resolved).exists())
+        else value
+    )
+
+
+ContentPath = Annotated[str, BeforeValidator(_resolve), CONTENT]
+"""A file or folder, relative to the recipe; keyed by its content."""
+ModelName = Annotated[str, BeforeValidator(_resolve_if_there), CONTENT]
+"""A model folder (relative to the recipe; keyed by content), a hub name, or a trained model of
+the plan (`target`, `train.sft`, `train.dpo`)."""
+
+
+class Part(BaseModel):
+    """Base of every plug-in: frozen settings, unknown ones refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: ClassVar[int] = 1
+    """Raised when the same settings would now give other results."""
+
+    @classmethod
+    def part_name(cls) -> str:
+        """The name that `use:` takes: the file's name, or `package.module:Class`."""
+        module = cls.__module__
+        if module.startswith("fusechat.") and module.split(".")[1] in FAMILIES:
+            return module.rsplit(".", 1)[1]
+        return f"{module}:{cls.__name__}"
+
+    def key(self) -> dict[str, Any]:
+        """What enters the keys: name, version, and the settings that differ from their defaults."""
+        return {"use": self.part_name(), "version": self.version, "settings": settings_key(self)}
+
+    def digest(self) -> str:
+        """Digest of `key()`."""
+        return digest(self.key())
+
+    def __hash__(self) -> int:
+        return hash((type(self), self.model_dump_json()))
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """What is seen to be wrong before anything runs: (setting, message with the mend)."""
+        for name, info in type(self).model_fields.items():
+            value = getattr(self, name)
+            missing = (
+                isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists()
+            )
+            if CONTENT in info.metadata and missing:
+                yield (
+                    name,
+                    f"there is nothing at {value}. Give a path relative to the recipe.",
+                )
+
+
+def settings_key(model: BaseModel) -> dict[str, Any]:
+    """The settings of `model` that differ from their defaults, as JSON for a key.
+
+    A file or folder stands for its content, a part inside for its own key, and settings
+    marked SPEED are left out; so a new setting whose default keeps the old meaning, a moved
+    file or a faster machine keep the old keys.
+    """
+    out: dict[str, Any] = {}
+    for name, info in type(model).model_fields.items():
+        value = getattr(model, name)
+        if SPEED in info.metadata or value == info.get_default(call_default_factory=True):
+            continue
+        out[name] = _content_of(value) if CONTENT in info.metadata else _plain(value)
+    return out
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Part):
+        return value.key()
+    if isinstance(value, BaseModel):
+        return settings_key(value)
+    if isinstance(value, Mapping):
+        return {str(name): _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return value
+
+
+def _content_of(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_content_of(inner) for inner in value]
+    path = Path(value) if isinstance(value, str) else None
+    return (
+        {"content": digest_path(path)} if path and path.is_absolute() and path.exists() else value
+    )
+
+
+Work = Callable[[Iterator[Any]], Iterator[Any]]
+
+
+class RowPart(Part):
+    """A part that answers each input row with exactly one output row.
+
+    `open(where)` makes the heavy thing and gives a function from an iterator of inputs to an
+    iterator of outputs, in any order; every output carries its input's `made_from`. The part
+    may read ahead as far as it likes. A row that cannot be answered is answered with an
+    error, never left out.
+    """
+
+    def open(self, where: Where) -> AbstractContextManager[Work]:
+        """Make what is heavy; called once per worker."""
+        raise NotImplementedError(f"{type(self).__name__} must define open()")
+
+    def cut(self, rows: Sequence[Any]) -> list[list[Any]] | None:
+        """How a shard is cut into batches that are computed, journaled and redone as a whole.
+
+        None: rows are independent, and stream. A part whose results could depend on batch
+        neighbours in their last bits cuts here, from the rows alone, so that a killed and
+        resumed run computes the very same batches.
+        """
+        return None
+
+
+class Source(RowPart):
+    """Answers `Request`s with `Response`s."""
+
+    def available(self, prompt: Prompt, wanted: int | None) -> int:
+        """How many samples it can give to this prompt when asked for `wanted` (None: all)."""
+        return 1 if wanted is None else wanted
+
+    def sees(self, request: Request) -> Any:
+        """The JSON value of all that decides a response; its digest is the row's `made_from`."""
+        return [request.prompt.chat(), request.index, request.seed]
+
+    def served_model(self) -> str:
+        """The name under which responses are filed as `model`."""
+        return str(getattr(self, "model", type(self).__name__))
+
+
+class Annotator(RowPart):
+    """Judges `Candidate`s, giving `Score`s."""
+
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Fields of `Prompt` without which nothing can be judged, such as `answer`."""
+
+    def sees(self, candidate: Candidate) -> Any:
+        """The JSON value of all that decides a score; its digest is the row's `made_from`."""
+        prompt, response = candidate.prompt, candidate.response
+        gold = {name: getattr(prompt, name) for name in self.needs}
+        return [prompt.chat(), gold, response.text, response.finish]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a strategy sees of one score."""
+
+    status: Status
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a strategy sees of one response: no text, only its digest."""
+
+    response_id: str
+    source: str
+    index: int
+    finish: str
+    whole: bool
+    """Neither cut, failed nor empty: only such a response may be chosen or rejected."""
+    text_digest: str
+    tokens: int | None
+    scores: Mapping[str, Judged] = field(default_factory=dict)
+    """Annotator name -> its judgement; an annotator that does not judge this domain is absent."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """All responses to one prompt, sources in recipe order, then by sample index."""
+
+    prompt_id: str
+    domain: str
+    sources: tuple[str, ...]
+    responses: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One response picked to imitate."""
+
+    response_id: str
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class PairChoice:
+    """A chosen and a rejected response."""
+
+    chosen_id: str
+    rejected_id: str
+    chosen_score: float | None
+    rejected_score: float | None
+    margin: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a prompt gave nothing: `reason` is countable, `details` this prompt's numbers."""
+
+    reason: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Strategy(Part):
+    """Picks from one prompt's responses; pure, and blind to their order."""
+
+    emits: ClassVar[Literal["Demonstration", "Pair"]]
+
+    def select(self, group: Group) -> Sequence[Choice] | Sequence[PairChoice] | Refusal:
+        """The picks, at least one, or a refusal with its reason."""
+        raise NotImplementedError(f"{type(self).__name__} must define select()")
+
+    def annotators(self) -> tuple[str, ...]:
+        """Names of the annotators whose scores this strategy reads."""
+        names = (getattr(self, key, None) for key in ("by", "correct_by"))
+        return tuple(name for name in names if name)
+
+
+class Loss(Part):
+    """A loss as a pure function of summed log-probabilities; it never sees the model."""
+
+    consumes: ClassVar[Literal["Demonstration", "Pair"]]
+    needs_reference: ClassVar[bool] = False
+    reduction: ClassVar[Literal["rows", "tokens"]] = "rows"
+    """What a step divides its summed row losses by: its rows, or all their summed tokens."""
+
+    def __call__(
+        self,
+        logps: Mapping[str, torch.Tensor],
+        lengths: Mapping[str, torch.Tensor],
+        progress: float,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Loss of each row `[rows]` and metrics of each row `[rows]`.
+
+        `logps`: nats, summed over the response tokens, `[rows]`; keys `response` (SFT), or
+        `chosen`, `rejected` and, with a reference, `reference_chosen`, `reference_rejected`.
+        `lengths`: number of summed tokens, the end-of-turn token included, `[rows]`.
+        `progress`: share of training done, in [0, 1].
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define __call__()")
+
+
+class Task(Part):
+    """A prompt set, and, where it says how it is graded, a benchmark."""
+
+    domain: ClassVar[str | None] = None
+    """Domain of its prompts where the recipe does not say."""
+    splits: ClassVar[tuple[str, ...]] = ("train",)
+
+    def prompts(self, split: str) -> Iterable[Prompt | UnreadableRow]:
+        """The prompts of one split, in a fixed order; a row that cannot be one says why."""
+        raise NotImplementedError(f"{type(self).__name__} must define prompts()")
+
+    def graded_by(self) -> dict[str, Any] | None:
+        """The annotator that grades it, as a recipe would write it (`{"use": "math_answer"}`).
+
+        None where it is only a prompt set.
+        """
+        return None
+
+
+@dataclass(frozen=True)
+class UnreadableRow:
+    """A row of a prompt set that could not become a prompt."""
+
+    place: str
+    reason: str
+
+
+def part_names(family: str) -> list[str]:
+    """Names of the parts of a family that come with the package, found by file."""
+    package = importlib.import_module(f"fusechat.{family}")
+    return sorted(
+        m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")
+    )
+
+
+def part_class(family: str, use: str) -> type[Part]:
+    """The class behind `use`; raises `ValueError` with the nearest right name."""
+    if ":" in use:
+        module_name, _, class_name = use.partition(":")
+        try:
+            found = getattr(importlib.import_module(module_name), class_name)
+        except (ImportError, AttributeError) as error:
+            raise ValueError(
+                f"'{use}' cannot be imported: {error}. It must be importable here."
+            ) from error
+        if not (isinstance(found, type) and issubclass(found, Part)):
+            raise ValueError(
+                f"'{use}' is not a fusechat part: its class must derive from fusechat.parts.Part."
+            )
+        return found
+    known = part_names(family)
+    if use not in known:
+        near = difflib.get_close_matches(use, known, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known)}."
+        raise ValueError(
+            f"there is no part '{use}' in {family}. {hint} Your own: use: package.module:Class"
+        )
+    module = importlib.import_module(f"fusechat.{family}.{use}")
+    own = [
+        value
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, Part)
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    ]
+    if len(own) != 1:
+        raise ValueError(
+            f"fusechat.{family}.{use} must hold exactly one part class; it holds {len(own)}."
+        )
+    return own[0]
+
+
+def load_part(family: str, settings: Mapping[str, Any], base: Path | None = None) -> Part:
+    """The part that `{"use": ..., **settings}` describes; paths are relative to `base`."""
+    rest = dict(settings)
+    cls = part_class(family, rest.pop("use"))
+    try:
+        return cls.model_validate(rest, context={"base": base})
+    except ValidationError as error:
+        raise PartSettingsError(cls, error) from error
+
+
+class PartSettingsError(ValueError):
+    """The settings of a part are wrong; keeps pydantic's own list for the recipe's faults."""
+
+    def __init__(self, cls: type[Part], error: ValidationError) -> None:
+        self.cls, self.error = cls, error
+        first = error.errors()[0]
+        where = ".".join(str(step) for step in first["loc"])
+        super().__init__(f"{cls.part_name()}: {where}: {first['msg']}")
+
+
+def describe(cls: type[Part]) -> str:
+    """First line of a part's docstring."""
+    return (cls.__doc__ or "").strip().splitlines()[0] if cls.__doc__ else ""
+
+
+def _loader(family: str) -> BeforeValidator:
+    def load(value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, Part):
+            return value
+        settings = {"use": value} if isinstance(value, str) else value
+        if not isinstance(settings, Mapping) or "use" not in settings:
+            raise ValueError(
+                f"say which one with 'use:'; there are {', '.join(part_names(family))}."
+            )
+        return load_part(family, settings, (info.context or {}).get("base"))
+
+    return BeforeValidator(load)
+
+
+SourcePart = Annotated[Source, _loader("sources")]
+AnnotatorPart = Annotated[Annotator, _loader("annotators")]
+StrategyPart = Annotated[Strategy, _loader("strategies")]
+LossPart = Annotated[Loss, _loader("losses")]
+TaskPart = Annotated[Task, _loader("tasks")]

@@ -1,0 +1,311 @@
+"""Recipe -> units in order: what each is made from, what is done, what would run, and why.
+
+One entry of the plan is one unit: one part (or stage) applied to its inputs, one folder named
+by the digest of what it is made from. Nothing is hidden between the plan and the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel
+
+from fusechat.digests import digest
+from fusechat.errors import FusechatError
+from fusechat.parts import Part, load_part, settings_key
+from fusechat.recipe import Recipe
+from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
+from fusechat.stages.evaluate import EvaluateTask
+from fusechat.tables import read_json
+
+Kind = Literal["prompts", "sample", "annotate", "build", "train_sft", "train_dpo", "compare"]
+State = Literal["done", "partial", "stale", "new"]
+SEEDED = ("prompts", "sample", "build", "train_sft", "train_dpo")
+"""Kinds whose result depends on the recipe's seed."""
+KEY_SHOWN = 8
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One entry of the plan."""
+
+    name: str
+    """`stage/name`, as on the command line."""
+    kind: Kind
+    settings: Any
+    inputs: tuple[str, ...]
+    """Names of the units whose tables it reads, sources in recipe order."""
+    made_from: dict[str, Any]
+    """What the key is the digest of."""
+    key: str
+
+    @property
+    def folder(self) -> str:
+        """Its folder, relative to the workspace."""
+        return f"{self.name}-{self.key[:KEY_SHOWN]}"
+
+    @property
+    def rowwise(self) -> bool:
+        """Whether it maps rows to rows."""
+        return self.kind in ("sample", "annotate")
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a workspace holds of a unit."""
+
+    state: State
+    why: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All units of a recipe in an order in which they can run, against one workspace."""
+
+    recipe: Recipe
+    workspace: Path
+    units: tuple[Unit, ...]
+
+    def __getitem__(self, name: str) -> Unit:
+        for unit in self.units:
+            if unit.name == name:
+                return unit
+        raise KeyError(name)
+
+    def path(self, unit: Unit) -> Path:
+        """The unit's folder."""
+        return self.workspace / unit.folder
+
+    def standing(self, unit: Unit) -> Standing:
+        """What is there of a unit, and why it would run."""
+        return standing(self, unit)
+
+    def standings(self) -> dict[str, Standing]:
+        """What is there of every unit; one whose input would run, would run too."""
+        found: dict[str, Standing] = {}
+        for unit in self.units:
+            own = standing(self, unit)
+            waiting = [name for name in unit.inputs if found[name].state != "done"]
+            if own.state == "done" and waiting:
+                own = Standing("stale", f"{waiting[0]} runs first")
+            found[unit.name] = own
+        return found
+
+    def key(self) -> str:
+        """Digest of all unit keys: names the run's folder."""
+        return digest([[unit.name, unit.key] for unit in self.units])[:KEY_SHOWN]
+
+    def __str__(self) -> str:
+        found = self.standings()
+        width = max(len(unit.name) for unit in self.units)
+        lines = [
+            f"{now.state:8}{name:{width}}  {self[name].key[:KEY_SHOWN]}  {now.why}".rstrip()
+            for name, now in found.items()
+        ]
+        done = sum(standing.state == "done" for standing in found.values())
+        return "\n".join([*lines, f"{done} done, {len(lines) - done} to run."])
+
+
+def plan(recipe: Recipe, workspace: str | Path = "workspace") -> Plan:
+    """The plan of a recipe in a workspace; reads files, runs nothing."""
+    units: dict[str, Unit] = {}
+    for name, kind, settings, inputs in _entries(recipe):
+        made_from: dict[str, Any] = {
+            "kind": kind,
+            "settings": _plain(settings),
+            "inputs": {other: units[other].key for other in inputs},
+        }
+        if kind in SEEDED:
+            made_from["seed"] = recipe.seed
+        units[name] = Unit(name, kind, settings, inputs, made_from, digest(made_from))
+    return Plan(recipe, Path(workspace).resolve(), tuple(units.values()))
+
+
+def _plain(settings: Any) -> Any:
+    if isinstance(settings, Part):
+        return settings.key()
+    if isinstance(settings, BaseModel):
+        return settings_key(settings)
+    if isinstance(settings, Mapping):
+        return {name: _plain(value) for name, value in settings.items()}
+    return settings
+
+
+Entry = tuple[str, Kind, Any, tuple[str, ...]]
+
+
+def _entries(recipe: Recipe) -> Iterator[Entry]:
+    yield "prompts", "prompts", recipe.prompts, ()
+    samples = tuple(f"sample/{name}" for name in recipe.sources)
+    for name, source in recipe.sources.items():
+        yield f"sample/{name}", "sample", source, ("prompts",)
+    for name, annotator in recipe.annotators.items():
+        yield f"annotate/{name}", "annotate", annotator, ("prompts", *_judged(recipe, annotator))
+    scores = tuple(f"annotate/{name}" for name in recipe.annotators)
+    if recipe.build is not None:
+        yield "build", "build", recipe.build, ("prompts", *samples, *scores)
+    yield from _training(recipe)
+    if recipe.evaluate is not None:
+        yield from _evaluation(recipe)
+
+
+def _judged(recipe: Recipe, annotator: AnnotatorEntry) -> tuple[str, ...]:
+    """The sources that have any domain that the annotator judges."""
+    domains = {entry.wanted_domain() or "" for entry in recipe.prompts.values()}
+    judged = [domain for domain in domains if annotator.judges(domain)]
+    return tuple(
+        f"sample/{name}"
+        for name, source in recipe.sources.items()
+        if any(source.wants(domain) for domain in judged)
+    )
+
+
+def _training(recipe: Recipe) -> Iterator[Entry]:
+    base = recipe.target
+    if recipe.train.sft is not None:
+        yield "train/sft", "train_sft", {"model": base, "train": recipe.train.sft}, ("build",)
+    if recipe.train.dpo is not None:
+        after = recipe.train.sft is not None
+        model = None if after else base
+        inputs = ("build", "train/sft") if after else ("build",)
+        yield "train/dpo", "train_dpo", {"model": model, "train": recipe.train.dpo}, inputs
+
+
+def evaluated_models(recipe: Recipe) -> tuple[str, ...]:
+    """The models that are evaluated: those named, else all that can answer new prompts."""
+    assert recipe.evaluate is not None
+    if recipe.evaluate.models is not None:
+        return recipe.evaluate.models
+    trained = [f"train.{s}" for s in ("sft", "dpo") if getattr(recipe.train, s) is not None]
+    sources = [n for n, entry in recipe.sources.items() if hasattr(entry.part, "temperature")]
+    return (*(["target"] if recipe.target else []), *trained, *sources)
+
+
+def _evaluation(recipe: Recipe) -> Iterator[Entry]:
+    assert recipe.evaluate is not None
+    gathered: list[str] = []
+    for task in recipe.evaluate.tasks:
+        top = f"evaluate/{task.name}"
+        prompts = PromptsEntry(part=task.task, split=task.split, take=task.take, domain=task.domain)
+        yield f"{top}/prompts", "prompts", {task.name: prompts}, ()
+        gathered.append(f"{top}/prompts")
+        annotator = AnnotatorEntry(part=_grader(task))
+        for model in evaluated_models(recipe):
+            trained = (model.replace(".", "/"),) if model.startswith("train.") else ()
+            entry = SourceEntry(part=_answering(recipe, model), samples=1)
+            yield f"{top}/{model}/sample", "sample", entry, (f"{top}/prompts", *trained)
+            inputs = (f"{top}/prompts", f"{top}/{model}/sample")
+            yield f"{top}/{model}/annotate", "annotate", annotator, inputs
+            gathered += [f"{top}/{model}/sample", f"{top}/{model}/annotate"]
+    yield "evaluate/compare", "compare", {"models": evaluated_models(recipe)}, tuple(gathered)
+
+
+def _grader(task: EvaluateTask) -> Any:
+    if task.graded_by is not None:
+        return task.graded_by
+    return load_part("annotators", task.task.graded_by() or {})
+
+
+def _answering(recipe: Recipe, model: str) -> Any:
+    """The source part with which a model answers a task: its own, sampled as `evaluate` says."""
+    assert recipe.evaluate is not None
+    sampling = {
+        "temperature": recipe.evaluate.temperature,
+        "max_new_tokens": recipe.evaluate.max_new_tokens,
+    }
+    if model in recipe.sources:
+        return recipe.sources[model].part.model_copy(update=sampling)
+    name = recipe.target.model if model == "target" and recipe.target else model
+    return load_part("sources", {"use": "hf", "model": name, **sampling})
+
+
+def standing(plan: Plan, unit: Unit) -> Standing:
+    """What the workspace holds of one unit, its inputs taken as they are."""
+    folder = plan.path(unit)
+    if not (folder / "unit.json").exists():
+        return Standing("new", _what_changed(plan, unit))
+    if not (folder / "manifest.json").exists():
+        return Standing("partial", "an earlier run did not finish it")
+    manifest = read_json(folder / "manifest.json")
+    for name in unit.inputs:
+        known = manifest["inputs"].get(name)
+        now = content_digest(plan.path(plan[name]))
+        if now is not None and known != now:
+            return Standing("stale", f"{name} has other content than the one that it read")
+    other = _other_versions(manifest)
+    return Standing("done", f"(made with {other})" if other else "")
+
+
+def content_digest(folder: Path) -> str | None:
+    """Digest of what a finished unit made; None where it is not finished."""
+    path = folder / "manifest.json"
+    if not path.exists():
+        return None
+    return digest({name: table["digest"] for name, table in read_json(path)["tables"].items()})
+
+
+def _other_versions(manifest: Mapping[str, Any]) -> str:
+    from fusechat.environment import library_versions
+
+    now = library_versions()
+    other = [
+        f"{name} {version}, now {now[name]}"
+        for name, version in manifest.get("libraries", {}).items()
+        if name in now and now[name] != version
+    ]
+    return "; ".join(other)
+
+
+def _what_changed(plan: Plan, unit: Unit) -> str:
+    """How the unit differs from the newest one of the same name."""
+    parent = plan.path(unit).parent
+    stem = unit.name.split("/")[-1]
+    others = list(parent.glob(f"{stem}-*/unit.json"))
+    if not others:
+        return ""
+    newest = max(others, key=lambda path: path.stat().st_mtime)
+    before = read_json(newest)["made_from"]
+    changes = [
+        f"its input {path.removeprefix('inputs.')} changed"
+        if path.startswith("inputs.")
+        else f"{path} changed {_short(old)} -> {_short(new)}"
+        for path, old, new in _differences(before, unit.made_from, "")
+    ]
+    return "because " + "; ".join(changes[:3]) if changes else ""
+
+
+def _differences(old: Any, new: Any, path: str) -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for name in sorted({*old, *new}, key=str):
+            inner = f"{path}.{name}" if path else str(name)
+            yield from _differences(old.get(name), new.get(name), inner)
+    elif old != new:
+        yield path, old, new
+
+
+def _short(value: Any) -> str:
+    text = "the default" if value is None else str(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def wanted_units(plan: Plan, only: str | None) -> list[Unit]:
+    """The units to run: all, or those named `only` (or below it) with all that they need.
+
+    Raises `FusechatError` with the nearest names where there is no such unit.
+    """
+    if only is None:
+        return list(plan.units)
+    asked = [
+        u.name for u in plan.units if u.name == only or u.name.startswith(only.rstrip("/") + "/")
+    ]
+    if not asked:
+        names = ", ".join(unit.name for unit in plan.units)
+        raise FusechatError(f"there is no unit '{only}' in this plan. There are: {names}.")
+    needed: set[str] = set()
+    for unit in reversed(plan.units):
+        if unit.name in asked or unit.name in needed:
+            needed |= {unit.name, *unit.inputs}
+    return [unit for unit in plan.units if unit.name in needed]

@@ -1,0 +1,170 @@
+"""A recipe: what to fuse, in the order in which it happens.
+
+`load_recipe` reads YAML and reports every fault at once, each with its line and its mend.
+Where and how fast it runs is in a second small file (`Cluster`), which enters no key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fusechat.errors import Fault, RecipeError
+from fusechat.parts import ModelName, Where
+from fusechat.recipe_checks import cross_faults
+from fusechat.recipe_file import RecipeFile, faults_of
+from fusechat.stages.build_settings import BuildSettings
+from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
+from fusechat.stages.evaluate import EvaluateSettings
+from fusechat.training.settings import DpoSettings, SftSettings
+
+
+class Target(BaseModel):
+    """The compact model that the others are fused into."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: ModelName
+    """A model folder relative to the recipe, or a hub name; already instruction-tuned."""
+
+
+class TrainSettings(BaseModel):
+    """The two training stages; either may be left out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    sft: SftSettings | None = None
+    dpo: DpoSettings | None = None
+
+
+class Recipe(BaseModel):
+    """Everything that decides the result, and nothing else."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    """Names the run's folder and its report."""
+    seed: int = Field(default=42, ge=0)
+    target: Target | None = None
+    prompts: dict[str, PromptsEntry] = Field(min_length=1)
+    sources: dict[str, SourceEntry] = Field(min_length=1)
+    annotators: dict[str, AnnotatorEntry] = {}
+    build: BuildSettings | None = None
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings | None = None
+    max_error_share: float = Field(default=0.01, ge=0, le=1)
+    """A unit with a larger share of failed rows stops."""
+
+
+class Cluster(BaseModel):
+    """Where and how fast: defaults for all units, and by unit name (`sample/gemma`, `train`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    default: Where = Where()
+    units: dict[str, Where] = {}
+
+    def where(self, unit: str) -> Where:
+        """The most specific entry for a unit: its name, its stage, or the default."""
+        for name in (unit, unit.split("/", maxsplit=1)[0]):
+            if name in self.units:
+                return self.units[name]
+        return self.default
+
+
+NAMED_BY_USE = {"prompts": "tasks", "sources": "sources", "annotators": "annotators"}
+
+
+def load_recipe(path: str | Path, set: Mapping[str, Any] | None = None) -> Recipe:
+    """Read a recipe; `set` changes single keys (`{"build.chat.dpo.min_margin": 0.02}`).
+
+    Raises `RecipeError` with all faults that can be seen without running anything.
+    """
+    recipe, faults, _ = read_recipe(Path(path), set)
+    if faults or recipe is None:
+        raise RecipeError(faults)
+    return recipe
+
+
+def read_recipe(
+    path: Path, settings: Mapping[str, Any] | None = None
+) -> tuple[Recipe | None, list[Fault], RecipeFile]:
+    """The recipe (None where its form is wrong), all its faults, and the file."""
+    file = RecipeFile(path, settings)
+    _name_parts(file.tree)
+    faults = [*file.faults, *_form_faults(file)]
+    if faults:
+        return None, _sorted(faults), file
+    recipe = Recipe.model_validate(file.tree, context={"base": path.resolve().parent})
+    found = [*_part_faults(recipe), *cross_faults(recipe)]
+    faults = [file.fault(file.real_path(where), message) for where, message in found]
+    return recipe, _sorted(faults), file
+
+
+def load_cluster(path: str | Path | None) -> Cluster:
+    """Read a cluster file; None is this machine with the defaults."""
+    if path is None:
+        return Cluster()
+    file = RecipeFile(Path(path))
+    try:
+        return Cluster.model_validate(file.tree)
+    except ValidationError as error:
+        raise RecipeError(faults_of(file, error, (), Cluster)) from error
+
+
+def recipe_text(file: RecipeFile) -> str:
+    """The recipe as run: its own text where nothing was set, else the tree with what was."""
+    changed = any(line == 0 for line in file.lines.values())
+    if not changed and "variables" not in file.text:
+        return file.text
+    return str(yaml.safe_dump(file.tree, sort_keys=False, allow_unicode=True))
+
+
+def _name_parts(tree: dict[str, Any]) -> None:
+    """An entry without `use` uses the part of its own name: `armorm: {}`."""
+    for section, _family in NAMED_BY_USE.items():
+        entries = tree.get(section)
+        if not isinstance(entries, dict):
+            continue
+        for name, entry in entries.items():
+            if entry is None:
+                entries[name] = {"use": name}
+            elif isinstance(entry, dict) and "use" not in entry:
+                entries[name] = {"use": name, **entry}
+
+
+def _form_faults(file: RecipeFile) -> list[Fault]:
+    """What is wrong with the form of any section or entry."""
+    try:
+        Recipe.model_validate(file.tree, context={"base": file.path.resolve().parent})
+    except ValidationError as error:
+        return faults_of(file, error, (), Recipe)
+    return []
+
+
+def _part_faults(recipe: Recipe) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """What the parts of well-formed entries say against themselves."""
+    for section in NAMED_BY_USE:
+        for name, entry in getattr(recipe, section).items():
+            for key, message in entry.part.faults():
+                yield (section, name, *key.split(".")), message
+    if recipe.evaluate is not None:
+        for index, task in enumerate(recipe.evaluate.tasks):
+            for key, message in task.task.faults():
+                yield ("evaluate", "tasks", index, *key.split(".")), message
+    for stage in ("sft", "dpo"):
+        settings = getattr(recipe.train, stage)
+        for key, message in settings.loss.faults() if settings else ():
+            yield ("train", stage, "loss", *key.split(".")), message
+
+
+def _sorted(faults: list[Fault]) -> list[Fault]:
+    def order(fault: Fault) -> tuple[str, int, str]:
+        name, _, line = fault.place.rpartition(":")
+        return name, int(line) if line.isdigit() else 0, fault.key
+
+    return sorted(dict.fromkeys(faults), key=order)

@@ -1,0 +1,133 @@
+"""Faults between the entries of a recipe: names that nobody has, rows that nobody makes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fusechat.recipe import Recipe
+
+Found = tuple[tuple[Any, ...], str]
+TRAINED = ("train.sft", "train.dpo")
+
+
+def cross_faults(recipe: Recipe) -> Iterator[Found]:
+    """All faults between entries, as (key path, message with the mend)."""
+    domains = _domains(recipe)
+    yield from _prompt_faults(recipe)
+    yield from _sample_faults(recipe, domains)
+    yield from _annotator_faults(recipe, domains)
+    yield from _build_faults(recipe, domains)
+    yield from _train_faults(recipe)
+    yield from _evaluate_faults(recipe)
+
+
+def _domains(recipe: Recipe) -> set[str]:
+    return {d for entry in recipe.prompts.values() if (d := entry.wanted_domain())}
+
+
+def _prompt_faults(recipe: Recipe) -> Iterator[Found]:
+    for name, entry in recipe.prompts.items():
+        if not entry.wanted_domain():
+            message = "say which domain these prompts have, such as 'domain: math'."
+            yield ("prompts", name, "domain"), message
+        splits = entry.part.splits
+        if entry.split is not None and len(splits) > 1 and entry.split not in splits:
+            message = f"there is no split '{entry.split}'. {_hint(entry.split, splits)}"
+            yield ("prompts", name, "split"), message
+
+
+def _sample_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
+    for name, entry in recipe.sources.items():
+        for domain in entry.samples if isinstance(entry.samples, dict) else ():
+            if domain not in domains:
+                message = f"no prompts have the domain '{domain}'. {_hint(domain, domains)}"
+                yield ("sources", name, "samples", domain), message
+        model = getattr(entry.part, "model", None)
+        if model in TRAINED or model == "target":
+            message = f"on-policy sources ('{model}') are not supported yet; give a model folder."
+            yield ("sources", name, "model"), message
+    for domain in sorted(domains):
+        if not any(entry.wants(domain) for entry in recipe.sources.values()):
+            message = f"no source samples the domain '{domain}'. Add it to a source's samples."
+            yield ("sources",), message
+
+
+def _annotator_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
+    for name, entry in recipe.annotators.items():
+        for domain in entry.domains or ():
+            if domain not in domains:
+                message = f"no prompts have the domain '{domain}'. {_hint(domain, domains)}"
+                yield ("annotators", name, "domains"), message
+
+
+def _build_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
+    if recipe.build is None:
+        return
+    annotators = {name: entry.domains for name, entry in recipe.annotators.items()}
+    sources = {
+        name: list(entry.samples) if isinstance(entry.samples, dict) else None
+        for name, entry in recipe.sources.items()
+    }
+    for key, message in recipe.build.faults(annotators, sources, domains):
+        yield ("build", *key.split(".")), message
+
+
+def _train_faults(recipe: Recipe) -> Iterator[Found]:
+    for stage in ("sft", "dpo"):
+        if getattr(recipe.train, stage) is None:
+            continue
+        if recipe.target is None:
+            yield ("train", stage), "there is no target to train. Add 'target: {model: ...}'."
+        if recipe.build is None or not recipe.build.emits(stage):
+            message = (
+                f"no build rule makes {stage.upper()} rows. Add one under build, or remove this."
+            )
+            yield ("train", stage), message
+    if recipe.target is not None:
+        for fault in _model_faults(recipe.target.model):
+            yield ("target", "model"), fault
+
+
+def _model_faults(model: str) -> Iterator[str]:
+    path = Path(model)
+    if path.is_absolute() and not path.exists():
+        yield f"there is nothing at {path}. Give a model folder relative to the recipe."
+    elif path.is_absolute():
+        for needed, mend in (
+            ("config.json", "It must be a Hugging Face model folder."),
+            ("tokenizer_config.json", "Save the tokenizer with tokenizer.save_pretrained there."),
+        ):
+            if not (path / needed).is_file():
+                yield f"{path} has no {needed}. {mend}"
+
+
+def _evaluate_faults(recipe: Recipe) -> Iterator[Found]:
+    if recipe.evaluate is None:
+        return
+    known = [*(["target"] if recipe.target else []), *recipe.sources]
+    known += [f"train.{stage}" for stage in ("sft", "dpo") if getattr(recipe.train, stage)]
+    for index, name in enumerate(recipe.evaluate.models or ()):
+        if name not in known:
+            yield ("evaluate", "models", index), f"there is no model '{name}'. {_hint(name, known)}"
+        elif name in recipe.sources and not hasattr(recipe.sources[name].part, "temperature"):
+            message = f"'{name}' holds stored responses and cannot answer new prompts. Remove it."
+            yield ("evaluate", "models", index), message
+    for index, task in enumerate(recipe.evaluate.tasks):
+        splits = task.task.splits
+        if len(splits) > 1 and task.split not in splits:
+            message = f"there is no split '{task.split}'. {_hint(task.split, splits)}"
+            yield ("evaluate", "tasks", index, "split"), message
+        if task.graded_by is None and task.task.graded_by() is None:
+            message = "the task does not say how it is graded. Add 'graded_by: {use: ...}'."
+            yield ("evaluate", "tasks", index, "graded_by"), message
+
+
+def _hint(name: str, known: Collection[str] | Mapping[str, Any]) -> str:
+    near = difflib.get_close_matches(name, list(known), 1)
+    if near:
+        return f"Did you mean '{near[0]}'?"
+    return f"There are: {', '.join(sorted(known))}." if known else "There are none."

@@ -1,0 +1,331 @@
+"""Gather what a report shows from a run's folder: manifests, metrics and tables.
+
+Nothing is computed here beyond counting, and the quartiles that charts draw. A unit that is
+planned but not done is left out, so that a report can be written at any point of a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from fusechat import tables
+from fusechat.records import Pair
+
+PAIRS_TO_READ = 10
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One entry of the plan: its folder, and its manifest where it is done."""
+
+    name: str
+    folder: Path
+    key: str
+    manifest: Mapping[str, Any] | None
+
+    @property
+    def done(self) -> bool:
+        """Whether it has a manifest."""
+        return self.manifest is not None
+
+    def table(self, name: str) -> Path | None:
+        """The folder of one of its tables, None where there is none."""
+        folder = self.folder / name
+        return folder if self.done and folder.is_dir() else None
+
+
+@dataclass(frozen=True)
+class SourceRow:
+    """The responses of one source: how many, how they ended, how long they are."""
+
+    source: str
+    finishes: Mapping[str, int]
+    mean_tokens: float | None
+
+
+@dataclass(frozen=True)
+class ScoreBox:
+    """Scores of one source in one domain by one annotator; quantiles at 5, 25, 50, 75, 95%."""
+
+    annotator: str
+    domain: str
+    source: str
+    n: int
+    mean: float
+    quantiles: tuple[float, float, float, float, float]
+    binary: bool
+
+
+@dataclass(frozen=True)
+class MarginBox:
+    """Margins of the pairs of one source in one domain."""
+
+    domain: str
+    source: str
+    n: int
+    quantiles: tuple[float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Findings:
+    """All that the page shows."""
+
+    recipe: str
+    recipe_text: str
+    target: str
+    sources: Mapping[str, str]
+    """Name of each source in the recipe -> its model."""
+    environment: Mapping[str, Any]
+    units: tuple[Unit, ...]
+    prompts: Mapping[str, int] = field(default_factory=dict)
+    """Domain -> prompts that were kept."""
+    read_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(stage, domain, reason) -> prompts dropped while reading."""
+    responses: tuple[SourceRow, ...] = ()
+    statuses: Mapping[str, Counter[str]] = field(default_factory=dict)
+    """Annotator -> status -> scores."""
+    score_reasons: Mapping[str, Counter[str]] = field(default_factory=dict)
+    """Annotator -> reason of each score that is not ok -> count."""
+    boxes: tuple[ScoreBox, ...] = ()
+    margins: tuple[MarginBox, ...] = ()
+    chosen: Mapping[str, Mapping[str, Counter[str]]] = field(default_factory=dict)
+    """`sft` or `dpo` -> domain -> source -> rows."""
+    built: bool = False
+    build_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(stage, domain, reason) -> prompts that gave nothing."""
+    train_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(unit, domain, reason) -> rows that training left out."""
+    curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Training unit -> rows of its metrics.jsonl."""
+    metrics: Mapping[str, Any] | None = None
+    pairs: tuple[Pair, ...] = ()
+
+
+def collect(run_folder: Path, workspace: Path) -> Findings:
+    """What the report of a run shows. Raises `FileNotFoundError` where it has no plan.json."""
+    plan = tables.read_json(run_folder / "plan.json")
+    units = tuple(_units(plan, workspace))
+    text, settings = _recipe(run_folder)
+    domains = _prompt_domains(units)
+    build = _first(units, "build")
+    return Findings(
+        recipe=str(plan["recipe"]),
+        recipe_text=text,
+        target=_model_name(settings.get("target")),
+        sources=_source_models(settings, units),
+        environment=_optional_json(run_folder / "environment.json"),
+        units=units,
+        prompts=Counter(domains.values()),
+        read_drops=_drops(unit.table("dropped") for unit in units if unit.name == "prompts"),
+        **_responses_and_scores(units, domains),
+        **_built(build),
+        train_drops=_train_drops(units),
+        curves={
+            unit.name: list(tables.read_jsonl(unit.folder / "metrics.jsonl"))
+            for unit in units
+            if unit.done and unit.name.startswith("train/")
+        },
+        metrics=_metrics(units),
+    )
+
+
+def _units(plan: Mapping[str, Any], workspace: Path) -> Iterator[Unit]:
+    for entry in plan["units"]:
+        folder = workspace / entry["folder"]
+        manifest = folder / "manifest.json"
+        yield Unit(
+            name=entry["name"],
+            folder=folder,
+            key=str(entry.get("key", "")),
+            manifest=tables.read_json(manifest) if manifest.exists() else None,
+        )
+
+
+def _first(units: Iterable[Unit], name: str) -> Unit | None:
+    return next((unit for unit in units if unit.name == name and unit.done), None)
+
+
+def _recipe(run_folder: Path) -> tuple[str, Mapping[str, Any]]:
+    path = run_folder / "recipe.yaml"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    settings = yaml.safe_load(text) if text else {}
+    return text, settings if isinstance(settings, Mapping) else {}
+
+
+def _optional_json(path: Path) -> Mapping[str, Any]:
+    found = tables.read_json(path) if path.exists() else {}
+    return found if isinstance(found, Mapping) else {"": found}
+
+
+def _model_name(entry: Any) -> str:
+    model = entry.get("model", "") if isinstance(entry, Mapping) else entry or ""
+    return str(model)
+
+
+def _source_models(settings: Mapping[str, Any], units: Iterable[Unit]) -> dict[str, str]:
+    entries = settings.get("sources")
+    named = {
+        unit.name.split("/", 1)[1]: "" for unit in units if unit.name.startswith("sample/")
+    }
+    if isinstance(entries, Mapping):
+        named |= {str(name): _model_name(entry) for name, entry in entries.items()}
+    return named
+
+
+def _prompt_domains(units: Iterable[Unit]) -> dict[str, str]:
+    unit = _first(units, "prompts")
+    folder = unit.table("prompts") if unit else None
+    rows = tables.read_dicts(folder, ["id", "domain"]) if folder else ()
+    return {row["id"]: row["domain"] for row in rows}
+
+
+def _drops(folders: Iterable[Path | None]) -> Counter[tuple[str, str, str]]:
+    return Counter(
+        (row["stage"], row["domain"], row["reason"])
+        for folder in folders
+        if folder is not None
+        for row in tables.read_dicts(folder, ["stage", "domain", "reason"])
+    )
+
+
+def _train_drops(units: Iterable[Unit]) -> Counter[tuple[str, str, str]]:
+    out: Counter[tuple[str, str, str]] = Counter()
+    for unit in units:
+        if unit.name.startswith("train/"):
+            for (_, domain, reason), count in _drops([unit.table("dropped")]).items():
+                out[unit.name, domain, reason] += count
+    return out
+
+
+def _responses_and_scores(units: Iterable[Unit], domains: Mapping[str, str]) -> dict[str, Any]:
+    places: dict[str, tuple[str, str]] = {}
+    rows = []
+    for unit in units:
+        folder = unit.table("data")
+        if unit.name.startswith("sample/") and folder is not None:
+            rows.append(_source_row(unit.name.split("/", 1)[1], folder, domains, places))
+    statuses: dict[str, Counter[str]] = {}
+    reasons: dict[str, Counter[str]] = {}
+    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for unit in units:
+        folder = unit.table("data")
+        if not unit.name.startswith("annotate/") or folder is None:
+            continue
+        annotator = unit.name.split("/", 1)[1].partition("@")[0]
+        status = statuses.setdefault(annotator, Counter())
+        reason = reasons.setdefault(annotator, Counter())
+        for row in tables.read_dicts(folder, ["response_id", "status", "value", "reason"]):
+            status[row["status"]] += 1
+            if row["status"] == "ok":
+                source, domain = places.get(row["response_id"], ("unknown", "unknown"))
+                values[annotator, domain, source].append(row["value"])
+            else:
+                reason[row["reason"]] += 1
+    return {
+        "responses": tuple(rows),
+        "statuses": statuses,
+        "score_reasons": reasons,
+        "boxes": tuple(_score_box(place, found) for place, found in values.items()),
+    }
+
+
+def _source_row(
+    source: str, folder: Path, domains: Mapping[str, str], places: dict[str, tuple[str, str]]
+) -> SourceRow:
+    finishes: Counter[str] = Counter()
+    tokens, counted = 0, 0
+    for row in tables.read_dicts(folder, ["id", "prompt_id", "finish", "tokens"]):
+        places[row["id"]] = (source, domains.get(row["prompt_id"], "unknown"))
+        finishes[row["finish"]] += 1
+        if row["tokens"] is not None and row["finish"] != "error":
+            tokens, counted = tokens + row["tokens"], counted + 1
+    return SourceRow(source, finishes, tokens / counted if counted else None)
+
+
+def _score_box(place: tuple[str, str, str], values: list[float]) -> ScoreBox:
+    annotator, domain, source = place
+    return ScoreBox(
+        annotator=annotator, domain=domain, source=source, n=len(values),
+        mean=sum(values) / len(values), quantiles=quantiles(values),
+        binary=all(value in (0.0, 1.0) for value in values),
+    )  # fmt: skip
+
+
+def quantiles(values: Iterable[float]) -> tuple[float, float, float, float, float]:
+    """The 5, 25, 50, 75 and 95% quantiles, linear between neighbours; of at least one value."""
+    ordered = sorted(values)
+
+    def at(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        low = int(place)
+        high = min(low + 1, len(ordered) - 1)
+        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+    return at(0.05), at(0.25), at(0.5), at(0.75), at(0.95)
+
+
+def _built(build: Unit | None) -> dict[str, Any]:
+    if build is None:
+        return {}
+    chosen: dict[str, dict[str, Counter[str]]] = {}
+    margins: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for name, columns in (("sft", []), ("dpo", ["margin"])):
+        folder = build.table(name)
+        by_domain = chosen.setdefault(name, {})
+        for row in tables.read_dicts(folder, ["domain", "source", *columns]) if folder else ():
+            by_domain.setdefault(row["domain"], Counter())[row["source"]] += 1
+            if row.get("margin") is not None:
+                margins[row["domain"], row["source"]].append(row["margin"])
+    return {
+        "built": True,
+        "chosen": chosen,
+        "margins": tuple(
+            MarginBox(domain, source, len(found), quantiles(found))
+            for (domain, source), found in sorted(margins.items())
+        ),
+        "build_drops": _drops([build.table("dropped")]),
+        "pairs": tuple(_pairs_to_read(build.table("dpo"))),
+    }
+
+
+def _pairs_to_read(folder: Path | None) -> list[Pair]:
+    """Ten pairs, drawn by the digest of their ids, taking domains and sources in turn."""
+    if folder is None:
+        return []
+    groups: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
+    columns = ["domain", "source", "chosen_id", "rejected_id"]
+    for number, row in enumerate(tables.read_dicts(folder, columns)):
+        drawn = hashlib.sha256((row["chosen_id"] + row["rejected_id"]).encode()).hexdigest()
+        groups[row["domain"], row["source"]].append((drawn, number))
+    by_domain: dict[str, list[list[int]]] = defaultdict(list)
+    for (domain, _), members in sorted(groups.items()):
+        by_domain[domain].append([number for _, number in sorted(members)])
+    in_turn = [_in_turn(lists) for _, lists in sorted(by_domain.items())]
+    wanted = _in_turn(in_turn)[:PAIRS_TO_READ]
+    found = dict.fromkeys(wanted)
+    picked = {}
+    for number, pair in enumerate(tables.read_table(folder, Pair)):
+        if number in found:
+            picked[number] = pair
+            if len(picked) == len(wanted):
+                break
+    ordered = [picked[number] for number in wanted]
+    return sorted(ordered, key=lambda pair: pair.domain)
+
+
+def _in_turn(lists: list[list[int]]) -> list[int]:
+    longest = max(map(len, lists), default=0)
+    return [found[i] for i in range(longest) for found in lists if i < len(found)]
+
+
+def _metrics(units: Iterable[Unit]) -> Mapping[str, Any] | None:
+    unit = _first(units, "evaluate")
+    path = unit.folder / "metrics.json" if unit else None
+    return tables.read_json(path) if path and path.exists() else None

@@ -1,0 +1,71 @@
+"""Render `Findings` as one self-contained HTML page: no script, no request, all text escaped."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from fusechat.metrics.text import percent, points, title
+from fusechat.report import charts, views, words
+from fusechat.report.collect import Findings
+
+
+def render(findings: Findings) -> str:
+    """The page."""
+    metrics = findings.metrics
+    return _environment().get_template("report.html.j2").render(
+        findings=findings,
+        metrics=metrics,
+        verdict=words.verdict(metrics),
+        further=words.further(metrics),
+        unscored=words.unscored_note(metrics) if metrics else "",
+        models=views.shown_models(metrics) if metrics else [],
+        sources=views.source_models(metrics) if metrics else [],
+        comparisons=views.comparisons(metrics) if metrics else [],
+        colours={n: c % charts.COLOURS for n, c in views.colours(findings).items()},
+        curves=_curves(findings),
+        views=views,
+    )  # fmt: skip
+
+
+def _curves(findings: Findings) -> list[dict[str, Any]]:
+    return [
+        {
+            "unit": unit,
+            "steps": len(rows),
+            "panels": [
+                {"title": name, "svg": charts.curves(name, lines), "lines": lines}
+                for name, lines in charts.panels(rows)
+            ],
+        }
+        for unit, rows in findings.curves.items()
+    ]
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("fusechat.report", "assets"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = resources.files("fusechat.report").joinpath("assets/report.css")
+    environment.globals["style"] = Markup(style.read_text(encoding="utf-8"))
+    environment.filters |= {
+        "percent": percent,
+        "points": points,
+        "title_of": title,
+        "joined": lambda names: words.joined(list(names)),
+        "count": lambda value: f"{value:,}",
+        "length": len,
+        "whole": lambda value: "–" if value is None else f"{value:,.0f}",
+        "short": lambda value: "–" if value is None else charts.short(value),
+        "plain_name": lambda name: str(name).rstrip("/").rpartition("/")[2],
+    }
+    return environment

@@ -1,0 +1,379 @@
+"""Shapes for the template: what each section shows, in order, from `Findings`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from fusechat.metrics.text import MARKS, direction, percent, points, title
+from fusechat.report import charts
+from fusechat.report.collect import Findings, ScoreBox
+
+TEXT_SHOWN = 6000
+"""Characters of a response that the page shows; the rest is counted."""
+_FINISHES = (
+    ("stop", "finished", "good"),
+    ("unknown", "stored", "fair"),
+    ("length", "cut", "warn"),
+    ("error", "failed", "bad"),
+)
+_STATUSES = (
+    ("ok", "scored", "good"),
+    ("unscorable", "unscorable", "warn"),
+    ("error", "failed", "bad"),
+)
+
+
+def shown_models(metrics: Mapping[str, Any]) -> list[str]:
+    """Columns of the main table: base, SFT, fused and the best source, where there are such."""
+    every, best = list(metrics["average"]["models"]), metrics.get("best_source")
+    ours = [m for m in ("target", "train.sft", "train.dpo") if m in every]
+    return ours + [best] * (best is not None)
+
+
+def source_models(metrics: Mapping[str, Any]) -> list[str]:
+    """All sources that were evaluated."""
+    every = metrics["average"]["models"]
+    return [m for m in every if m not in ("target", "train.sft", "train.dpo")]
+
+
+def accuracy_rows(metrics: Mapping[str, Any], models: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each task, then the average where there is more than one task."""
+    rows = [
+        {"task": task, "n": entry["n"], "cells": [_cell(entry["models"], m) for m in models]}
+        for task, entry in metrics["tasks"].items()
+    ]
+    if len(rows) > 1:
+        average = metrics["average"]["models"]
+        n = sum(row["n"] for row in rows)
+        rows.append({"task": "average", "n": n, "cells": [_cell(average, m) for m in models]})
+    return rows
+
+
+def _cell(entries: Mapping[str, Any], model: str) -> dict[str, Any]:
+    entry = entries.get(model, {})
+    differs = entry.get("accuracy_strict") != entry.get("accuracy")
+    missing = "not evaluated" if not entry else str(entry.get("accuracy_missing", ""))
+    return {"model": model, "title": title(model), **entry, "differs": differs, "why": missing}
+
+
+def comparisons(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A forest of intervals for each pair of models: its tasks, then the average."""
+    places = list(metrics["tasks"].items())
+    if len(places) > 1:
+        places.append(("average", metrics["average"]))
+    every = [d for _, place in places for d in place["differences"]]
+    bounds = [100 * d[end] for d in every for end in ("low", "high") if d[end] is not None]
+    scale = charts.axis(min([0.0, *bounds]), max([0.0, *bounds]), 6)
+    pairs = dict.fromkeys((d["model"], d["against"]) for d in every)
+    return [
+        {
+            "model": model,
+            "against": against,
+            "title": f"{title(model)} against {title(against)}",
+            "ticks": charts.tick_strip(scale, signed=True),
+            "rows": [
+                _forest_row(task, d, scale)
+                for task, place in places
+                for d in place["differences"]
+                if (d["model"], d["against"]) == (model, against)
+            ],
+        }
+        for model, against in pairs
+    ]
+
+
+def _forest_row(task: str, entry: Mapping[str, Any], scale: charts.Axis) -> dict[str, Any]:
+    kind = direction(entry)
+    strip = Markup("")
+    if entry["difference"] is not None:
+        low, middle, high = (100 * entry[k] for k in ("low", "difference", "high"))
+        strip = charts.interval_strip(middle, low, high, scale, kind)
+    return {
+        "task": task,
+        "kind": kind,
+        "mark": MARKS[kind],
+        "strip": strip,
+        "difference": points(entry["difference"]),
+        "low": points(entry["low"]),
+        "high": points(entry["high"]),
+        "n": entry["n"],
+    }
+
+
+def colours(findings: Findings) -> dict[str, int]:
+    """Each source's colour, the same on the whole page."""
+    names = [*findings.sources, *(row.source for row in findings.responses)]
+    names += [s for by in findings.chosen.values() for c in by.values() for s in c]
+    return {name: number for number, name in enumerate(dict.fromkeys(names))}
+
+
+def flow(findings: Findings) -> list[tuple[int, str]]:
+    """The funnel in numbers: prompts read and kept, responses, scores, training rows."""
+    read = sum(findings.prompts.values())
+    rows = {use: sum(sum(c.values()) for c in by.values()) for use, by in findings.chosen.items()}
+    steps = [
+        (read + findings.read_drops.total(), "prompts read"),
+        (read, "kept"),
+        (sum(sum(row.finishes.values()) for row in findings.responses), "responses"),
+        (sum(counts.total() for counts in findings.statuses.values()), "scores"),
+        (rows.get("sft", 0), "SFT rows"),
+        (rows.get("dpo", 0), "DPO pairs"),
+    ]
+    return [(count, name) for count, name in steps if count]
+
+
+def reading(findings: Findings) -> dict[str, Any]:
+    """Prompts read: kept and dropped, with reasons."""
+    kept = sum(findings.prompts.values())
+    stages: Counter[str] = Counter()
+    for (stage, _, _), count in findings.read_drops.items():
+        stages[stage] += count
+    names = {"duplicate": "duplicates", "read": "unreadable"}
+    parts = [("kept", kept, "good")]
+    for stage, count in sorted(stages.items()):
+        parts.append((names.get(stage, stage), count, "bad" if stage == "read" else "warn"))
+    return {
+        "total": kept + sum(stages.values()),
+        "kept": kept,
+        "parts": parts,
+        "bar": charts.stacked(parts, "prompts"),
+        "reasons": _reasons(findings.read_drops),
+    }
+
+
+def sampled(findings: Findings) -> dict[str, Any]:
+    """Responses of each source and how they ended."""
+    finishes: Counter[str] = Counter()
+    rows = []
+    for row in findings.responses:
+        finishes.update(row.finishes)
+        rows.append(
+            {
+                "source": row.source,
+                "model": findings.sources.get(row.source, ""),
+                "n": sum(row.finishes.values()),
+                "cut": row.finishes.get("length", 0),
+                "failed": row.finishes.get("error", 0),
+                "tokens": row.mean_tokens,
+                "bar": charts.stacked(_named(row.finishes, _FINISHES), row.source),
+            }
+        )
+    parts = _named(finishes, _FINISHES)
+    bar = charts.stacked(parts, "responses")
+    return {"total": sum(finishes.values()), "parts": parts, "bar": bar, "rows": rows}
+
+
+def _named(
+    counts: Mapping[str, int], names: Iterable[tuple[str, str, str]]
+) -> list[tuple[str, int, str]]:
+    return [(name, counts.get(key, 0), kind) for key, name, kind in names if counts.get(key, 0)]
+
+
+def scored(findings: Findings) -> list[dict[str, Any]]:
+    """Scores of each annotator and how they ended."""
+    out = []
+    for annotator, counts in findings.statuses.items():
+        parts = _named(counts, _STATUSES)
+        out.append(
+            {
+                "annotator": annotator,
+                "total": sum(counts.values()),
+                "parts": parts,
+                "bar": charts.stacked(parts, annotator),
+                "reasons": findings.score_reasons[annotator].most_common(),
+            }
+        )
+    return out
+
+
+def built(findings: Findings) -> list[dict[str, Any]]:
+    """Per domain: SFT rows, DPO pairs and dropped prompts, with reasons."""
+    out = []
+    for domain in _domains(findings):
+        drops = Counter(
+            {key: n for key, n in findings.build_drops.items() if key[1] == domain}
+        )
+        counts = {
+            name: sum(by.get(domain, Counter()).values()) for name, by in findings.chosen.items()
+        }
+        parts = [
+            ("SFT", counts.get("sft", 0), "sft"),
+            ("DPO", counts.get("dpo", 0), "dpo"),
+            ("dropped", sum(drops.values()), "warn"),
+        ]
+        out.append(
+            {
+                "domain": domain,
+                "prompts": findings.prompts.get(domain, 0),
+                "parts": parts,
+                "bar": charts.stacked(parts, domain),
+                "reasons": _reasons(drops),
+            }
+        )
+    return out
+
+
+def _domains(findings: Findings) -> list[str]:
+    found = list(findings.prompts)
+    found += [domain for by in findings.chosen.values() for domain in by]
+    found += [domain for _, domain, _ in findings.build_drops]
+    return list(dict.fromkeys(found))
+
+
+def _reasons(drops: Counter[tuple[str, str, str]]) -> list[tuple[str, int]]:
+    found: Counter[str] = Counter()
+    for (stage, _, reason), count in drops.items():
+        found[f"{stage}: {reason}"] += count
+    return found.most_common()
+
+
+def train_drops(findings: Findings) -> list[tuple[str, int]]:
+    """Rows that training left out, by unit and reason."""
+    return _reasons(findings.train_drops)
+
+
+def score_panels(findings: Findings) -> list[dict[str, Any]]:
+    """For each annotator and domain: every source's scores on one scale."""
+    names = colours(findings)
+    groups: dict[tuple[str, str], list[ScoreBox]] = {}
+    for box in findings.boxes:
+        groups.setdefault((box.annotator, box.domain), []).append(box)
+    return [
+        _score_panel(annotator, domain, boxes, names)
+        for (annotator, domain), boxes in sorted(groups.items(), key=lambda pair: pair[0][1])
+    ]
+
+
+def _score_panel(
+    annotator: str, domain: str, boxes: Sequence[ScoreBox], names: Mapping[str, int]
+) -> dict[str, Any]:
+    binary = all(box.binary for box in boxes)
+    scale = charts.axis(
+        min(box.quantiles[0] for box in boxes), max(box.quantiles[4] for box in boxes), 4
+    )
+    return {
+        "title": f"{domain}, by {annotator}",
+        "what": "share judged right" if binary else "median",
+        "ticks": "" if binary else charts.tick_strip(scale),
+        "rows": [
+            {
+                "label": box.source,
+                "colour": names.get(box.source, 0) % charts.COLOURS,
+                "n": box.n,
+                "strip": charts.bar_strip(box.mean, names.get(box.source, 0))
+                if binary
+                else charts.box_strip(box.quantiles, scale, names.get(box.source, 0)),
+                "value": percent(box.mean) + "%" if binary else charts.short(box.quantiles[2]),
+            }
+            for box in boxes
+        ],
+    }
+
+
+def margin_panels(findings: Findings) -> list[dict[str, Any]]:
+    """For each domain: the margins of each source's pairs, all domains on one scale."""
+    names = colours(findings)
+    if not findings.margins:
+        return []
+    scale = charts.axis(
+        min(box.quantiles[0] for box in findings.margins),
+        max(box.quantiles[4] for box in findings.margins),
+        4,
+    )
+    return [
+        {
+            "title": f"{domain}: chosen minus rejected score",
+            "what": "median",
+            "ticks": charts.tick_strip(scale),
+            "rows": [
+                {
+                    "label": box.source,
+                    "colour": names[box.source] % charts.COLOURS,
+                    "n": box.n,
+                    "strip": charts.box_strip(box.quantiles, scale, names[box.source]),
+                    "value": charts.short(box.quantiles[2]),
+                }
+                for box in sorted(findings.margins, key=lambda box: names[box.source])
+                if box.domain == domain
+            ],
+        }
+        for domain in _domains(findings)
+        if any(box.domain == domain for box in findings.margins)
+    ]
+
+
+def chosen(findings: Findings) -> list[dict[str, Any]]:
+    """Whose responses the SFT and DPO sets hold, per domain."""
+    names = colours(findings)
+    out = []
+    for use, title_ in (("sft", "SFT: best responses"), ("dpo", "DPO: pairs")):
+        rows = []
+        for domain, counts in findings.chosen.get(use, {}).items():
+            parts = [
+                (source, counts[source], f"s{number % charts.COLOURS}")
+                for source, number in names.items()
+                if counts[source]
+            ]
+            bar = charts.stacked(parts, f"{title_}, {domain}")
+            rows.append({"domain": domain, "n": sum(counts.values()), "bar": bar})
+        if rows:
+            out.append({"title": title_, "rows": rows})
+    return out
+
+
+def clipped(text: str) -> tuple[str, int]:
+    """A text as shown, and how many characters were left off."""
+    return text[:TEXT_SHOWN], max(0, len(text) - TEXT_SHOWN)
+
+
+def clock(seconds: float) -> str:
+    """Seconds as `3.2 s`, `4 min 05 s` or `2 h 10 min`."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def unit_rows(findings: Findings, evaluation: bool) -> list[dict[str, Any]]:
+    """Units of the plan with what their manifests say; of the evaluation, or all others."""
+    rows = []
+    for unit in findings.units:
+        if unit.name.startswith("evaluate/") != evaluation:
+            continue
+        manifest = unit.manifest or {}
+        tables = manifest.get("tables", {})
+        seconds = manifest.get("seconds")
+        rows.append(
+            {
+                "name": unit.name,
+                "key": unit.key,
+                "done": unit.done,
+                "time": "" if seconds is None else clock(float(seconds)),
+                "tables": [(name, entry.get("rows", 0)) for name, entry in tables.items()],
+            }
+        )
+    return rows
+
+
+def libraries(findings: Findings) -> list[tuple[str, str]]:
+    """Name and version(s) of every library that a manifest or the environment names."""
+    found: dict[str, set[str]] = {}
+    places = [(unit.manifest or {}).get("libraries") for unit in findings.units]
+    places += [findings.environment.get(name) for name in ("libraries", "packages")]
+    for place in places:
+        for name, version in (place or {}).items():
+            found.setdefault(str(name), set()).add(str(version))
+    return [(name, ", ".join(sorted(versions))) for name, versions in sorted(found.items())]
+
+
+def surroundings(findings: Findings) -> list[tuple[str, str]]:
+    """What environment.json says beside library versions."""
+    hidden = ("libraries", "packages")
+    return [(k, str(v)) for k, v in findings.environment.items() if k not in hidden and k]

@@ -1,0 +1,242 @@
+"""How a fork of the worker gives its powers away, and what of that this machine can do."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import sysconfig
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fusechat.sandbox import kernel
+
+NOBODY = 65534
+_OWN_USERS = 1_000_000_000
+"""Where the user ids of workers begin that run as root: one each, above any real user's."""
+_DEVICES = {
+    "/dev/null": kernel.READ_WRITE_FILE,
+    "/dev/zero": kernel.READ_WRITE_FILE,
+    "/dev/urandom": kernel.READ_FILES,
+}
+_LIBRARIES = (
+    "/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/local/lib", "/usr/share/zoneinfo",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Means:
+    """What is used to confine: found out once, at the start of a worker."""
+
+    user: int | None
+    """User id that programs run as; none keeps the present, ordinary one."""
+    landlock: int
+    """Version of Landlock used; 0 is none."""
+    seccomp: bool
+    namespace: bool
+    """Whether the worker sits in a network namespace of its own."""
+
+    def words(self) -> str:
+        """In words, for the score's details."""
+        used = [f"landlock {self.landlock}"] if self.landlock else []
+        used += ["seccomp"] if self.seccomp else []
+        used += ["network namespace"] if self.namespace else []
+        return ", ".join([*used, "own user" if self.user else "same user"])
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of one program, in the kernel's units."""
+
+    seconds: int
+    memory: int
+    file_size: int
+    processes: int
+    open_files: int
+
+    def apply(self) -> None:
+        """Set them on this process and all that it starts."""
+        for kind, soft, hard in (
+            (resource.RLIMIT_CORE, 0, 0),
+            (resource.RLIMIT_CPU, self.seconds, self.seconds + 1),
+            (resource.RLIMIT_AS, self.memory, self.memory),
+            (resource.RLIMIT_FSIZE, self.file_size, self.file_size),
+            (resource.RLIMIT_NPROC, self.processes, self.processes),
+            (resource.RLIMIT_NOFILE, self.open_files, self.open_files),
+        ):
+            ceiling = resource.getrlimit(kind)[1]
+            if ceiling != resource.RLIM_INFINITY:
+                soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901
+            resource.setrlimit(kind, (soft, hard))
+
+
+def confine(means: Means, ruleset: int | None, library_by_descriptor: bool) -> None:
+    """Give up user id, privileges, files, network and signals, as far as `means` go.
+
+    `library_by_descriptor`: the Python library is reached through `/proc/self/fd`, which the
+    kernel hides from a process that has changed its user until it is made dumpable again.
+    """
+    if means.user is not None:
+        os.setgroups([])
+        os.setresgid(means.user, means.user, means.user)
+        os.setresuid(means.user, means.user, means.user)
+    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+    if library_by_descriptor:
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+    if ruleset is not None:
+        kernel.landlock_restrict(ruleset)
+    if means.seccomp:
+        kernel.seccomp_restrict(None if means.landlock >= 6 else os.getpid())
+
+
+def in_fork(work: Callable[[], Any]) -> Any:
+    """The JSON value of `work()`, done in a fork; none where the fork failed."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writer, json.dumps(work()).encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader, "rb") as stream:
+        answer = stream.read()
+    os.waitpid(child, 0)
+    return json.loads(answer) if answer else None
+
+
+def choose_user() -> int | None:
+    """An unprivileged user id: this worker's own where ids are free, else nobody's."""
+    if os.geteuid() != 0:
+        return None
+
+    def can_become(user: int) -> bool:
+        try:
+            os.setgroups([])
+            os.setresgid(user, user, user)
+            os.setresuid(user, user, user)
+        except OSError:
+            return False
+        return True
+
+    for user in (_OWN_USERS + os.getpid(), NOBODY):
+        if in_fork(lambda user=user: can_become(user)):
+            return user
+    return None
+
+
+def reach_library(user: int | None) -> list[int]:
+    """Keep only Python's own library on `sys.path`, readable for `user`; the descriptors held.
+
+    A library below a folder that only root may enter (such as /root) is reached through
+    descriptors opened here, by the path /proc/self/fd/<n>.
+    """
+    roots = [os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
+    roots += [os.path.realpath(p) for p in sysconfig.get_paths().values()]
+    sys.path[:] = [
+        p for p in sys.path
+        if os.path.isdir(p) and any(os.path.realpath(p).startswith(r) for r in roots)
+    ]  # fmt: skip
+    if user is None:
+        return []
+
+    def readable() -> list[bool]:
+        os.setresuid(user, user, user)
+        return [os.access(p, os.R_OK | os.X_OK) for p in sys.path]
+
+    held = []
+    for path, fine in zip(list(sys.path), in_fork(readable) or [], strict=False):
+        if not fine:
+            held.append(os.open(path, os.O_PATH | os.O_DIRECTORY))
+            _move_imports(path, f"/proc/self/fd/{held[-1]}")
+    sys.path_importer_cache.clear()
+    return held
+
+
+def _move_imports(old: str, new: str) -> None:
+    sys.path[:] = [new if p == old else p for p in sys.path]
+    for module in list(sys.modules.values()):
+        places = getattr(module, "__path__", None)
+        if isinstance(places, list):
+            places[:] = [new + p[len(old) :] if p.startswith(old + "/") else p for p in places]
+
+
+def library_paths() -> Sequence[str]:
+    """Folders of Python's library and of the shared libraries that it loads."""
+    own = [str(Path(p, "lib")) for p in {sys.prefix, sys.base_prefix}]
+    return [*_LIBRARIES, *own, *sys.path]
+
+
+def make_ruleset(abi: int, private: str) -> int | None:
+    """A Landlock ruleset with the library to read and `private` to do anything in."""
+    if not abi:
+        return None
+    allowed = dict.fromkeys(library_paths(), kernel.READ_FILES)
+    rights = {**allowed, **_DEVICES, private: kernel.all_file_rights(abi)}
+    return kernel.landlock_ruleset(abi, rights)
+
+
+def leave_network() -> bool:
+    """Move this process into an empty network namespace; whether that worked."""
+    user, group = os.geteuid(), os.getegid()
+    if user == 0:
+        with contextlib.suppress(OSError):
+            kernel.unshare(kernel.CLONE_NEWNET)
+            return True
+    try:
+        kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
+        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+    except OSError:
+        return False
+    return True
+
+
+def what_holds(confine_here: Callable[[], None], outside: str, listener: socket.socket) -> str:
+    """The level that confinement really gives, tried out in a fork.
+
+    `outside` is a file that anyone may read, outside the private folder.
+    """
+    address = listener.getsockname()
+
+    def denied(attempt: Callable[[], Any]) -> bool:
+        try:
+            attempt()
+        except OSError:
+            return True
+        return False
+
+    def connect() -> None:
+        with socket.socket() as link:
+            link.settimeout(2)
+            link.connect(address)
+
+    def send_unconnected() -> None:
+        with socket.socket(type=socket.SOCK_DGRAM) as link:
+            link.connect(address)
+            link.send(b"?")
+
+    def attempts() -> dict[str, bool]:
+        parent = os.getppid()
+        confine_here()
+        return {
+            "user": os.geteuid() != 0,
+            "network": denied(connect) and denied(send_unconnected),
+            "signals": denied(lambda: os.kill(parent, 0)),
+            "files": denied(lambda: Path(outside).read_bytes()),
+        }
+
+    found: dict[str, bool] = in_fork(attempts) or {}
+    if not (found.get("user") and found.get("network")):
+        return "weak"
+    if not found.get("signals"):
+        return "weak"
+    return "full" if found.get("files") else "network"

@@ -1,0 +1,117 @@
+"""Stored responses as a source: sampled by someone, sometime, and kept in a file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from fusechat.columns import (
+    PROMPT_COLUMNS,
+    ColumnSpec,
+    column,
+    column_fault,
+    read_rows,
+    to_messages,
+)
+from fusechat.parts import ContentPath, Source, Where
+from fusechat.records import Finish, Prompt, Request, Response
+
+FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
+
+
+class Given(Source):
+    """Stored responses from JSONL, JSON or Parquet; nested columns are mapped in the recipe."""
+
+    path: ContentPath
+    responses: ColumnSpec | tuple[ColumnSpec, ...] = "response"
+    """The column(s) of the responses: a text, a list of texts, or one column a sample. Several
+    rows with the same prompt are further samples of it."""
+    prompt: ColumnSpec | None = None
+    """The prompt's column; it must give the very messages of the prompt set."""
+    finish: ColumnSpec | None = None
+    """Why each response ended (`stop`, `length`); without it that is unknown, and counted so."""
+    model: str = "stored"
+    """The model that made them, as it is filed."""
+
+    def open(
+        self, where: Where
+    ) -> AbstractContextManager[Callable[[Iterator[Request]], Iterator[Response]]]:
+        """Read the file."""
+        return nullcontext(self._work)
+
+    def _work(self, requests: Iterator[Request]) -> Iterator[Response]:
+        stored = _stored(self)
+        for request in requests:
+            text, finish = stored[request.prompt.id][request.index]
+            yield request.response(text, finish, seed=None)
+
+    def available(self, prompt: Prompt, wanted: int | None) -> int:
+        """As many as are stored, at most `wanted`."""
+        found = len(_stored(self).get(prompt.id, ()))
+        return found if wanted is None else min(found, wanted)
+
+    def sees(self, request: Request) -> Any:
+        """The prompt and which of its stored responses; the seed decides nothing."""
+        return [request.prompt.chat(), request.index]
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Also: columns that the file does not have."""
+        yield from super().faults()
+        if not Path(self.path).is_file():
+            return
+        specs = {"responses": _columns(self)}
+        for name in ("prompt", "finish"):
+            if (spec := getattr(self, name)) is not None:
+                specs[name] = (spec,)
+        for name, columns in specs.items():
+            for spec in columns:
+                if fault := column_fault(Path(self.path), spec):
+                    yield name, fault
+
+
+def _columns(part: Given) -> tuple[ColumnSpec, ...]:
+    return part.responses if isinstance(part.responses, tuple) else (part.responses,)
+
+
+@lru_cache(maxsize=8)
+def _stored(part: Given) -> dict[str, list[tuple[str, Finish]]]:
+    """Prompt id -> its stored (text, finish), in file order."""
+    out: dict[str, list[tuple[str, Finish]]] = {}
+    for _, row in read_rows(Path(part.path)):
+        if not isinstance(row, Mapping):
+            continue
+        try:
+            prompt = Prompt.of(to_messages(_prompt_value(part, row)), domain="")
+        except ValueError:
+            continue
+        texts = [text for spec in _columns(part) for text in _texts(column(spec).of(row))]
+        ends = _finishes(part, row, len(texts))
+        out.setdefault(prompt.id, []).extend(zip(texts, ends, strict=True))
+    return out
+
+
+def _prompt_value(part: Given, row: Mapping[str, Any]) -> Any:
+    if part.prompt is not None:
+        return column(part.prompt).of(row)
+    return next((row[name] for name in PROMPT_COLUMNS if row.get(name) is not None), None)
+
+
+def _texts(value: Any) -> list[str]:
+    if value is None:
+        return []
+    if isinstance(value, list):
+        return [text for inner in value for text in _texts(inner)]
+    if isinstance(value, Mapping):
+        return _texts(value.get("content", value.get("text")))
+    return [str(value)]
+
+
+def _finishes(part: Given, row: Mapping[str, Any], count: int) -> list[Finish]:
+    value = column(part.finish).of(row) if part.finish is not None else None
+    names = value if isinstance(value, list) else [value] * count
+    if len(names) != count:
+        names = [None] * count
+    return [FINISHES.get(str(name), "unknown") for name in names]

@@ -1,0 +1,93 @@
+"""Reading prompt sets: exact de-duplication, stable ids, every unread row kept with its reason."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from fusechat.digests import digest
+from fusechat.parts import UnreadableRow
+from fusechat.records import Dropped, Prompt
+from fusechat.stages.context import UnitContext
+from fusechat.stages.entries import PromptsEntry
+from fusechat.tables import write_table
+
+
+def read_prompts(context: UnitContext) -> dict[str, Any]:
+    """Read all prompt sets of the recipe, in its order, into one table.
+
+    The same messages in two sets are one prompt: the first set wins, and the other rows are
+    kept as dropped, with that reason.
+    """
+    entries: Mapping[str, PromptsEntry] = context.settings
+    kept: dict[str, Prompt] = {}
+    dropped: list[Dropped] = []
+    counts: dict[str, Any] = {}
+    for name, entry in entries.items():
+        before = len(kept), len(dropped)
+        _read_set(name, entry, context.seed, kept, dropped)
+        reasons = Counter(row.reason for row in dropped[before[1] :])
+        counts[name] = {
+            "read": len(kept) - before[0] + sum(reasons.values()),
+            "kept": len(kept) - before[0],
+            "dropped": dict(reasons),
+        }
+    write_table(context.folder / "prompts", kept.values(), Prompt)
+    write_table(context.folder / "dropped", dropped, Dropped)
+    domains = Counter(prompt.domain for prompt in kept.values())
+    return {"sets": counts, "prompts": len(kept), "domains": dict(domains)}
+
+
+def _read_set(
+    name: str, entry: PromptsEntry, seed: int, kept: dict[str, Prompt], dropped: list[Dropped]
+) -> None:
+    found: list[Prompt] = []
+    here: set[str] = set()
+    for row in entry.part.prompts(entry.wanted_split()):
+        if isinstance(row, UnreadableRow):
+            details = json.dumps({"place": row.place}, ensure_ascii=False)
+            dropped.append(_dropped("", name, entry, "read", row.reason, details))
+            continue
+        if row.id in kept or row.id in here:
+            first = kept[row.id].origin if row.id in kept else name
+            dropped.append(_dropped(row.id, name, entry, "duplicate", f"same prompt as in {first}"))
+            continue
+        here.add(row.id)
+        found.append(_labelled(row, name, entry))
+    for row in _take(found, entry.take, seed, name):
+        kept[row.id] = row
+
+
+def _labelled(row: Prompt, name: str, entry: PromptsEntry) -> Prompt:
+    update: dict[str, Any] = {"origin": name, "domain": entry.domain or row.domain}
+    if entry.licence:
+        update["licence"] = entry.licence
+    return row.model_copy(update=update)
+
+
+def _take(rows: list[Prompt], count: int | None, seed: int, name: str) -> list[Prompt]:
+    """A draw that only grows with `count`, so that more prompts keep those already sampled."""
+    if count is None or count >= len(rows):
+        return rows
+    order = sorted(range(len(rows)), key=lambda i: digest([seed, name, rows[i].id]))
+    return [rows[i] for i in sorted(order[:count])]
+
+
+def _dropped(
+    prompt_id: str,
+    name: str,
+    entry: PromptsEntry,
+    stage: str,
+    reason: str,
+    details: str | None = None,
+) -> Dropped:
+    return Dropped(
+        prompt_id=prompt_id,
+        origin=name,
+        domain=entry.wanted_domain() or "",
+        stage=stage,
+        reason=reason,
+        details=details,
+    )

@@ -1,0 +1,71 @@
+"""The SFT response of FuseChat-3.0: the best of all sources."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+from fusechat.digests import digest
+from fusechat.parts import Choice, Group, Refusal, Seen, Strategy
+from fusechat.strategies._common import by_source, eligible, left_out, value_of
+
+
+class BestOf(Strategy):
+    """The best response over all sources and samples, for SFT (FuseChat-3.0).
+
+    Best is the highest score by `by`; with `correct_by`, only right responses count. With
+    `by: null` it is the first such response, in the recipe's order of sources, then by sample
+    index (arXiv 2503.04222, data construction).
+    """
+
+    emits: ClassVar[Literal["Demonstration", "Pair"]] = "Demonstration"
+
+    by: str | None
+    """Annotator whose scores rank the responses; null: no ranking."""
+    correct_by: str | None = None
+    """Annotator that must call the response right (1.0); what it could not judge is not right."""
+    responses_per_prompt: Literal[1, "per_source"] = 1
+    """`per_source`: the best response of every source that has one."""
+    ties: Literal["source_order", "random"] = "source_order"
+    """Between equal scores: the source named first in the recipe, then the lowest sample index; or
+    drawn by `seed`."""
+    seed: int = 42
+    """Of `ties: random`."""
+
+    def select(self, group: Group) -> Sequence[Choice] | Refusal:
+        """The best response (of each source), or why there is none."""
+        places = {name: place for place, name in enumerate(group.sources)}
+        known = [r for r in group.responses if r.source in places]
+        found, reason = eligible(known, self.by, self.correct_by)
+        if not found:
+            return Refusal(reason, self._details(group))
+        ranked = sorted(found, key=lambda r: (-(self._score(r) or 0.0), *self._tie(group, r)))
+        picks: dict[str, Seen] = {}
+        for response in ranked:
+            picks.setdefault(response.source, response)
+        best = list(picks.values())
+        if self.responses_per_prompt == 1:
+            best = best[:1]
+        return [Choice(r.response_id, self._score(r), self._reason()) for r in best]
+
+    def _score(self, response: Seen) -> float | None:
+        return None if self.by is None else value_of(response, self.by)
+
+    def _tie(self, group: Group, response: Seen) -> tuple[object, ...]:
+        place = group.sources.index(response.source)
+        order = (place, response.index, response.response_id)
+        if self.ties == "source_order":
+            return order
+        draw = digest([self.seed, group.prompt_id, response.source, response.index])
+        return (draw, *order)
+
+    def _reason(self) -> str:
+        rank = "highest score" if self.by else "first"
+        return f"{rank} among right responses" if self.correct_by else rank
+
+    def _details(self, group: Group) -> dict[str, object]:
+        reasons = {
+            source: {"reason": eligible(responses, self.by, self.correct_by)[1]}
+            for source, responses in by_source(group).items()
+        }
+        return {"sources": reasons, "left_out": left_out(group, self.annotators())}

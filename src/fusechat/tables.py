@@ -1,0 +1,214 @@
+"""Rows on disk: atomic files, Parquet shards, tables.
+
+A table is a folder of Parquet shards of one row type, `00000.parquet` upwards, in row
+order. A file is either whole or not there: it is written beside its place, fsynced, renamed,
+and its folder fsynced. The same rows give the same bytes under the same pyarrow.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import types
+import typing
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import BaseModel
+
+from fusechat.digests import digest, digest_path
+from fusechat.faultpoints import reach
+from fusechat.records import Record
+
+SHARD_ROWS = 1000
+"""Rows of a shard. It belongs to the table and never follows the number of workers."""
+
+R = TypeVar("R", bound=Record)
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """Size and content digest of a table."""
+
+    rows: int
+    digest: str
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file that is either wholly there or not at all, also after power loss."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    with temporary.open("wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+    reach("file.written")
+    temporary.replace(path)
+    sync_folder(path.parent)
+    reach("file.renamed")
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames inside `folder` durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON atomically."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_atomic(path, (text + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
+    """Append rows as JSON lines, durable when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = "".join(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
+    with path.open("ab") as handle:
+        handle.write(text.encode("utf-8", "surrogatepass"))
+        handle.flush()
+        os.fsync(handle.fileno())
+    reach("journal.appended")
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Read JSON lines; a torn last line (the writer was killed in it) is left out."""
+    if not path.exists():
+        return
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            row = json.loads(line.decode("utf-8", "surrogatepass"))
+        except ValueError:
+            continue
+        yield row
+
+
+def mend_torn_line(path: Path) -> None:
+    """Cut a torn last line off, so that the next append starts on a line of its own."""
+    data = path.read_bytes() if path.exists() else b""
+    if data and not data.endswith(b"\n"):
+        with path.open("r+b") as handle:
+            handle.truncate(data.rfind(b"\n") + 1)
+
+
+@cache
+def arrow_schema(row_type: type[BaseModel]) -> pa.Schema:
+    """The Arrow schema of a row type, derived from its annotations."""
+    hints = typing.get_type_hints(row_type)
+    return pa.schema([_arrow_field(name, hints[name]) for name in row_type.model_fields])
+
+
+def _arrow_field(name: str, hint: Any) -> pa.Field:
+    arguments = typing.get_args(hint)
+    nullable = type(None) in arguments and isinstance(hint, types.UnionType)
+    if nullable:
+        (hint,) = (a for a in arguments if a is not type(None))
+    return pa.field(name, _arrow_type(hint), nullable=nullable)
+
+
+def _arrow_type(hint: Any) -> pa.DataType:
+    simple = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}
+    if hint in simple:
+        return simple[hint]
+    if typing.get_origin(hint) is Literal:
+        return pa.string()
+    if typing.get_origin(hint) is tuple:
+        return pa.list_(_arrow_type(typing.get_args(hint)[0]))
+    if isinstance(hint, type) and issubclass(hint, BaseModel):
+        return pa.struct(list(arrow_schema(hint)))
+    raise TypeError(f"no Arrow type for {hint!r}; use str, int, float, bool, tuples or records")
+
+
+def write_shard(path: Path, rows: Sequence[Record], row_type: type[Record]) -> None:
+    """Write one shard atomically."""
+    table = pa.Table.from_pylist(
+        [_encodable(row.model_dump()) for row in rows], schema=arrow_schema(row_type)
+    )
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd", compression_level=3)
+    write_atomic(path, sink.getvalue().to_pybytes())
+
+
+def _encodable(value: Any) -> Any:
+    # A lone surrogate (a cut byte-level token) is no Unicode text; Parquet holds only such.
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace").decode() if not value.isascii() else value
+    if isinstance(value, dict):
+        return {key: _encodable(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_encodable(inner) for inner in value]
+    return value
+
+
+def write_table(
+    folder: Path, rows: Iterable[Record], row_type: type[Record], shard_rows: int = SHARD_ROWS
+) -> TableInfo:
+    """Write a whole table; an empty one still has one (empty) shard, so its columns are known.
+
+    Shards of an earlier, interrupted attempt are removed first.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in shards(folder):
+        old.unlink()
+    remaining = iter(rows)
+    for number in range(10**9):
+        chunk = list(islice(remaining, shard_rows))
+        if not chunk and number:
+            break
+        write_shard(shard_path(folder, number), chunk, row_type)
+        if len(chunk) < shard_rows:
+            break
+    return table_info(folder)
+
+
+def shard_path(folder: Path, number: int) -> Path:
+    """Where shard `number` of a table is."""
+    return folder / f"{number:05d}.parquet"
+
+
+def shards(folder: Path) -> list[Path]:
+    """The finished shards of a table, in order."""
+    return sorted(folder.glob("[0-9]*.parquet"))
+
+
+def read_table(folder: Path, row_type: type[R], shard: str | None = None) -> Iterator[R]:
+    """The rows of a table, in order, shard by shard; or of the one shard of that file name."""
+    paths = [folder / shard] if shard else shards(folder)
+    for row in _dicts(paths, None):
+        yield row_type.model_validate(row)
+
+
+def read_dicts(folder: Path, columns: Sequence[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a table as plain dictionaries, only `columns` where given."""
+    yield from _dicts(shards(folder), columns)
+
+
+def _dicts(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
+    for path in paths:
+        for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+            yield from batch.to_pylist()
+
+
+def count_rows(folder: Path) -> int:
+    """Number of rows, from the shards' footers."""
+    return sum(pq.ParquetFile(path).metadata.num_rows for path in shards(folder))
+
+
+def table_info(folder: Path) -> TableInfo:
+    """Rows and content digest of a finished table."""
+    names = [[path.name, digest_path(path)] for path in shards(folder)]
+    return TableInfo(rows=count_rows(folder), digest=digest(names))

@@ -1,0 +1,90 @@
+"""From table rows to token ids: what a training run keeps in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fusechat.chat import Encoded, encode_chat
+from fusechat.records import Demonstration, Dropped, Pair
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+SIDES = {"Demonstration": ("response",), "Pair": ("chosen", "rejected")}
+"""Names of the responses of a row, in the order in which everything here keeps them."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """Prompt and response as ids; `ids[start:]` is the response and its end-of-turn token."""
+
+    ids: NDArray[np.int32]
+    start: int
+
+    @property
+    def length(self) -> int:
+        """Response tokens, the end-of-turn token included."""
+        return len(self.ids) - self.start
+
+
+@dataclass(frozen=True)
+class Example:
+    """One row to train on: a response, or a chosen and a rejected one."""
+
+    prompt_id: str
+    texts: tuple[Text, ...]
+    weight: float
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest text; decides how far its batch is padded."""
+        return max(len(text.ids) for text in self.texts)
+
+    @property
+    def response_tokens(self) -> int:
+        """Tokens that a loss over this row sums, all sides together."""
+        return sum(text.length for text in self.texts)
+
+
+def encode_rows(
+    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Demonstration | Pair], max_length: int
+) -> Iterator[Example | Dropped]:
+    """Each row as an `Example`, or as `Dropped` where a text has more than `max_length` tokens."""
+    for row in rows:
+        messages = [{"role": turn.role, "content": turn.content} for turn in row.messages]
+        sides = SIDES[type(row).__name__]
+        encoded = [encode_chat(tokenizer, messages, getattr(row, side)) for side in sides]
+        lengths = {side: len(one.ids) for side, one in zip(sides, encoded, strict=True)}
+        if max(lengths.values()) > max_length:
+            yield _too_long(row, lengths, max_length)
+        else:
+            yield Example(row.prompt_id, tuple(map(_text, encoded)), row.weight)
+
+
+def keep(encoded: Iterable[Example | Dropped], drop: Callable[[Dropped], None]) -> list[Example]:
+    """The examples; each dropped row goes to `drop`."""
+    kept: list[Example] = []
+    for one in encoded:
+        if isinstance(one, Dropped):
+            drop(one)
+        else:
+            kept.append(one)
+    return kept
+
+
+def _text(encoded: Encoded) -> Text:
+    return Text(np.asarray(encoded.ids, dtype=np.int32), encoded.response_start)
+
+
+def _too_long(row: Demonstration | Pair, lengths: dict[str, int], max_length: int) -> Dropped:
+    return Dropped(
+        prompt_id=row.prompt_id, origin=row.origin, domain=row.domain, stage="length",
+        reason="longer than max_length",
+        details=json.dumps({"tokens": lengths, "max_length": max_length}),
+    )  # fmt: skip

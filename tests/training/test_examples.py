@@ -1,0 +1,73 @@
+"""From rows to token ids."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from fusechat.chat import render_prompt
+from fusechat.records import Demonstration, Dropped, Message, Pair
+from fusechat.training.examples import Example, encode_rows, keep
+from training_tiny import demonstrations, make_tokenizer, pairs
+
+TOKENIZER = make_tokenizer()
+
+
+def _one(row: Demonstration | Pair, max_length: int = 100) -> Example | Dropped:
+    (encoded,) = encode_rows(TOKENIZER, [row], max_length)
+    return encoded
+
+
+def _demonstration(prompt: str, response: str, **fields: float) -> Demonstration:
+    (row,) = demonstrations(1)
+    return row.model_copy(
+        update={"messages": (Message(role="user", content=prompt),), "response": response, **fields}
+    )
+
+
+def test_the_loss_covers_the_response_and_its_end_of_turn_token_and_nothing_else() -> None:
+    example = _one(_demonstration("w1 w2", "w3 w4 w5"))
+    assert isinstance(example, Example)
+    (text,) = example.texts
+    response = TOKENIZER.convert_ids_to_tokens(text.ids[text.start :].tolist())
+    assert response == ["w3", "w4", "w5", "<|end|>"]
+    prompt = render_prompt(TOKENIZER, [{"role": "user", "content": "w1 w2"}])
+    assert text.ids[: text.start].tolist() == prompt
+    assert (text.length, example.response_tokens) == (4, 4)
+
+
+def test_a_pair_has_its_chosen_text_first() -> None:
+    (row,) = pairs(1)
+    example = _one(row)
+    assert isinstance(example, Example)
+    starts = [TOKENIZER.decode(text.ids[text.start : text.start + 1]) for text in example.texts]
+    assert starts == ["w1", "w2"]
+
+
+@pytest.mark.parametrize(("max_length", "kept"), [(9, True), (8, False)])
+def test_a_row_is_whole_or_dropped_with_its_numbers_and_never_cut(
+    max_length: int, kept: bool
+) -> None:
+    # <s> <|user|> w1 w2 <|end|> <|assistant|> and w3 w4 <|end|>: nine tokens.
+    encoded = _one(_demonstration("w1 w2", "w3 w4"), max_length)
+    if kept:
+        assert isinstance(encoded, Example)
+        assert encoded.longest == 9
+    else:
+        assert isinstance(encoded, Dropped)
+        assert (encoded.stage, encoded.reason) == ("length", "longer than max_length")
+        assert json.loads(encoded.details or "") == {"tokens": {"response": 9}, "max_length": 8}
+
+
+def test_a_pair_with_one_side_too_long_is_dropped() -> None:
+    (row,) = pairs(1)
+    long = row.model_copy(update={"chosen": "w1", "rejected": "w2 " * 50})
+    assert isinstance(_one(long, 40), Dropped)
+
+
+def test_the_weight_of_a_row_comes_along_and_dropped_rows_are_handed_over() -> None:
+    dropped: list[Dropped] = []
+    rows = [_demonstration("w1", "w2", weight=0.25), _demonstration("w1", "w2 " * 200)]
+    (example,) = keep(encode_rows(TOKENIZER, rows, 50), dropped.append)
+    assert example.weight == 0.25
+    assert len(dropped) == 1
