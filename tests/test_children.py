@@ -15,7 +15,7 @@ import fusechat
 from fusechat.children import KillableChild
 from fusechat.errors import PartError
 
-FUNCTIONS = '''
+FUNCTIONS = """
 import os, signal, time
 
 def double(x):
@@ -48,7 +48,7 @@ def chatter(x):
 
 def eat():
     return len(bytearray(1 << 30))
-'''
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,9 @@ def test_the_child_dies_with_its_parent_even_while_it_works() -> None:
     )
     paths = [str(Path(fusechat.__file__).parent.parent), *sys.path]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    owner = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment)
+    owner = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, env=environment
+    )
     assert owner.stdout is not None
     pid = int(owner.stdout.readline())
     time.sleep(0.5)

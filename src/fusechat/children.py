@@ -27,7 +27,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -55,7 +55,8 @@ class KillableChild:
 
     `target` is `package.module:function`; its arguments and its value must be JSON. `timeout`
     is in seconds per call and does not count the start of the child, which may take
-    `start_timeout` seconds. `memory_mb` bounds the child's address space.
+    `start_timeout` seconds; `preload` names modules that it imports then. `memory_mb` bounds
+    the child's address space.
     """
 
     def __init__(
@@ -65,9 +66,11 @@ class KillableChild:
         recycle: int = 5000,
         memory_mb: int | None = None,
         start_timeout: float = 120.0,
+        preload: Sequence[str] = (),
     ) -> None:
         self._target, self._timeout, self._recycle = target, timeout, recycle
         self._memory_mb, self._start_timeout = memory_mb, start_timeout
+        self._preload = tuple(preload)
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
         self._calls = 0
@@ -138,9 +141,9 @@ class KillableChild:
     def _start(self) -> None:
         self._stderr = tempfile.TemporaryFile()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-        memory = str(self._memory_mb or 0)
+        settings = json.dumps([self._target, os.getpid(), self._memory_mb or 0, self._preload])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fusechat.children", self._target, str(os.getpid()), memory],
+            [sys.executable, "-m", "fusechat.children", settings],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=environment,
         )  # fmt: skip
         self._calls = 0
@@ -261,7 +264,7 @@ def _request(requests: io.BufferedIOBase) -> bytes | None:
     return requests.read(_HEADER.unpack(header)[0])
 
 
-def _serve(target: str, parent: int, memory_mb: int) -> None:
+def _serve(target: str, parent: int, memory_mb: int, preload: Sequence[str]) -> None:
     replies = os.fdopen(os.dup(1), "wb")
     requests = os.fdopen(os.dup(0), "rb")
     nothing = os.open(os.devnull, os.O_RDWR)
@@ -269,6 +272,8 @@ def _serve(target: str, parent: int, memory_mb: int) -> None:
     os.dup2(nothing, 1)
     die_with_parent(parent)
     _limit_memory(memory_mb)
+    for name in preload:
+        importlib.import_module(name)
     module, _, name = target.partition(":")
     function = getattr(importlib.import_module(module), name)
     answer: bytes | None = json.dumps({"value": "ready"}).encode()
@@ -280,4 +285,4 @@ def _serve(target: str, parent: int, memory_mb: int) -> None:
 
 
 if __name__ == "__main__":
-    _serve(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    _serve(*json.loads(sys.argv[1]))

@@ -32,7 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from fusechat import commands
 
     try:
-        code: int = getattr(commands, options.command)(options)
+        name = "list_parts" if options.command == "list" else options.command
+        code: int = getattr(commands, name)(options)
     except FusechatError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -9,9 +9,9 @@ from __future__ import annotations
 import difflib
 import gzip
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from pydantic import BaseModel, ConfigDict
 
@@ -66,7 +66,7 @@ def lookup(row: Any, path: str) -> Any:
     return lookup(value, rest)
 
 
-def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
+def read_rows(path: Path) -> Generator[tuple[str, Any], None, None]:
     """Rows of a file with their places (`file:line`); a line that is no JSON comes as the error."""
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
@@ -81,23 +81,26 @@ def read_rows(path: Path) -> Iterator[tuple[str, Any]]:
         )
 
 
-def _open(path: Path) -> Iterable[bytes]:
-    return gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+def _open(path: Path) -> IO[bytes]:
+    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
+    return cast("IO[bytes]", opened)
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(_open(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            yield f"{path.name}:{number}", json.loads(line)
-        except ValueError as error:
-            yield f"{path.name}:{number}", error
+    with _open(path) as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.strip():
+                continue
+            try:
+                yield f"{path.name}:{number}", json.loads(line)
+            except ValueError as error:
+                yield f"{path.name}:{number}", error
 
 
 def _read_json(path: Path) -> Iterator[tuple[str, Any]]:
     try:
-        rows = json.loads(b"".join(_open(path)))
+        with _open(path) as handle:
+            rows = json.loads(handle.read())
     except ValueError as error:
         raise FileReadError(f"{path} is not JSON: {error}") from error
     if not isinstance(rows, list):
@@ -118,7 +121,9 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
 
 def column_fault(path: Path, spec: ColumnSpec) -> str | None:
     """Why a mapped column cannot be right, from the file's first row; None where it is there."""
-    first = next((row for _, row in read_rows(path) if isinstance(row, Mapping)), None)
+    rows = read_rows(path)
+    first = next((row for _, row in rows if isinstance(row, Mapping)), None)
+    rows.close()
     if first is None:
         return f"{path} has no rows."
     wanted = column(spec).column

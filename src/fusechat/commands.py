@@ -234,7 +234,7 @@ def export(options: argparse.Namespace) -> int:
     return 0
 
 
-def list(options: argparse.Namespace) -> int:
+def list_parts(options: argparse.Namespace) -> int:
     """List the parts of a family: name, first line of the docstring, settings."""
     rows = []
     for name in part_names(options.family):

@@ -113,7 +113,9 @@ def load(loader: Callable[..., Any], model: str, dtype: str, device: Any, **extr
     with `output_loading_info=True` a pair of model and loading info.
     """
     import torch
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         loaded = loader(model, dtype=getattr(torch, dtype), **extra)
     except (OSError, ValueError, KeyError, RuntimeError) as error:

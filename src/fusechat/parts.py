@@ -20,66 +20,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic.functional_validators import BeforeValidator
 
-from fusechat.digests import digest, digest_path
+from fusechat.digests import digest
 from fusechat.records import Candidate, Prompt, Request, Status
+from fusechat.settings import CONTENT as CONTENT
+from fusechat.settings import SPEED as SPEED
+from fusechat.settings import ContentPath as ContentPath
+from fusechat.settings import ModelName as ModelName
+from fusechat.settings import Where as Where
+from fusechat.settings import settings_key as settings_key
 
 if TYPE_CHECKING:
     import torch
 
 FAMILIES = ("sources", "annotators", "strategies", "losses", "tasks")
-
-
-class Where(BaseModel):
-    """Where and how fast a part runs; comes from the cluster file and is in no key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    processes: int | None = Field(default=None, ge=1)
-    """Worker processes; none means one per core."""
-    threads: int = Field(default=1, ge=1)
-    """Threads of numerical libraries in each worker."""
-    device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, or `auto`: the first accelerator, else the CPU."""
-    micro_batch_size: int | None = Field(default=None, ge=1)
-    """Training rows per forward pass; none means the trainer chooses."""
-
-
-class _Content:
-    """Marks a setting whose value in a key is the digest of the file or folder it names."""
-
-
-class _Speed:
-    """Marks a setting that says how fast, not what: it enters no key."""
-
-
-CONTENT, SPEED = _Content(), _Speed()
-
-
-def _resolve(value: Any, info: ValidationInfo) -> Any:
-    base = (info.context or {}).get("base")
-    if isinstance(value, str) and base is not None and not Path(value).is_absolute():
-        return str((Path(base) / value).resolve())
-    return value
-
-
-def _resolve_if_there(value: Any, info: ValidationInfo) -> Any:
-    resolved = _resolve(value, info)
-    looks_local = isinstance(value, str) and value.startswith((".", "/", "~"))
-    return (
-        resolved
-        if isinstance(resolved, str) and (looks_local or Path(resolved).exists())
-        else value
-    )
-
-
-ContentPath = Annotated[str, BeforeValidator(_resolve), CONTENT]
-"""A file or folder, relative to the recipe; keyed by its content."""
-ModelName = Annotated[str, BeforeValidator(_resolve_if_there), CONTENT]
-"""A model folder (relative to the recipe; keyed by content), a hub name, or a trained model of
-the plan (`target`, `train.sft`, `train.dpo`)."""
 
 
 class Part(BaseModel):
@@ -121,43 +77,6 @@ class Part(BaseModel):
                     name,
                     f"there is nothing at {value}. Give a path relative to the recipe.",
                 )
-
-
-def settings_key(model: BaseModel) -> dict[str, Any]:
-    """The settings of `model` that differ from their defaults, as JSON for a key.
-
-    A file or folder stands for its content, a part inside for its own key, and settings
-    marked SPEED are left out; so a new setting whose default keeps the old meaning, a moved
-    file or a faster machine keep the old keys.
-    """
-    out: dict[str, Any] = {}
-    for name, info in type(model).model_fields.items():
-        value = getattr(model, name)
-        if SPEED in info.metadata or value == info.get_default(call_default_factory=True):
-            continue
-        out[name] = _content_of(value) if CONTENT in info.metadata else _plain(value)
-    return out
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Part):
-        return value.key()
-    if isinstance(value, BaseModel):
-        return settings_key(value)
-    if isinstance(value, Mapping):
-        return {str(name): _plain(inner) for name, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    return value
-
-
-def _content_of(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_content_of(inner) for inner in value]
-    path = Path(value) if isinstance(value, str) else None
-    return (
-        {"content": digest_path(path)} if path and path.is_absolute() and path.exists() else value
-    )
 
 
 Work = Callable[[Iterator[Any]], Iterator[Any]]
@@ -345,6 +264,15 @@ class UnreadableRow:
     reason: str
 
 
+BASES: dict[str, type[Part]] = {
+    "sources": Source,
+    "annotators": Annotator,
+    "strategies": Strategy,
+    "losses": Loss,
+    "tasks": Task,
+}
+
+
 def part_names(family: str) -> list[str]:
     """Names of the parts of a family that come with the package, found by file."""
     package = importlib.import_module(f"fusechat.{family}")
@@ -354,25 +282,27 @@ def part_names(family: str) -> list[str]:
 
 
 def part_class(family: str, use: str) -> type[Part]:
-    """The class behind `use`; raises `ValueError` with the nearest right name."""
+    """The class behind `use`; raises `UnknownPartError` with the nearest right name."""
     if ":" in use:
         module_name, _, class_name = use.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), class_name)
         except (ImportError, AttributeError) as error:
-            raise ValueError(
+            raise UnknownPartError(
                 f"'{use}' cannot be imported: {error}. It must be importable here."
             ) from error
-        if not (isinstance(found, type) and issubclass(found, Part)):
-            raise ValueError(
-                f"'{use}' is not a fusechat part: its class must derive from fusechat.parts.Part."
+        base = BASES[family]
+        if not (isinstance(found, type) and issubclass(found, base)):
+            raise UnknownPartError(
+                f"'{use}' is no part of {family}: its class must derive from "
+                f"fusechat.parts.{base.__name__}."
             )
         return found
     known = part_names(family)
     if use not in known:
         near = difflib.get_close_matches(use, known, 1)
         hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(known)}."
-        raise ValueError(
+        raise UnknownPartError(
             f"there is no part '{use}' in {family}. {hint} Your own: use: package.module:Class"
         )
     module = importlib.import_module(f"fusechat.{family}.{use}")
@@ -399,6 +329,10 @@ def load_part(family: str, settings: Mapping[str, Any], base: Path | None = None
         return cls.model_validate(rest, context={"base": base})
     except ValidationError as error:
         raise PartSettingsError(cls, error) from error
+
+
+class UnknownPartError(ValueError):
+    """`use` names no part."""
 
 
 class PartSettingsError(ValueError):

@@ -15,8 +15,9 @@ from pydantic import BaseModel
 
 from fusechat.digests import digest
 from fusechat.errors import FusechatError
-from fusechat.parts import Part, load_part, settings_key
+from fusechat.parts import Part, load_part
 from fusechat.recipe import Recipe
+from fusechat.settings import settings_key
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
 from fusechat.stages.evaluate import EvaluateTask
 from fusechat.tables import read_json

@@ -17,7 +17,7 @@ import yaml
 from pydantic import BaseModel, RootModel, ValidationError
 
 from fusechat.errors import Fault, RecipeError
-from fusechat.parts import PartSettingsError
+from fusechat.parts import PartSettingsError, UnknownPartError
 
 Path_ = tuple[Any, ...]
 
@@ -182,6 +182,8 @@ def faults_of(file: RecipeFile, error: ValidationError, prefix: Path_, model: An
             out += faults_of(file, cause.error, loc, cause.cls)
             continue
         path = file.real_path(loc)
+        if isinstance(cause, UnknownPartError) and path[-1] != "use":
+            path = (*path, "use")
         out.append(file.fault(path, _message(item, model, item["loc"])))
     return out
 

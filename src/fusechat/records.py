@@ -104,7 +104,12 @@ class Response(Record):
     @property
     def whole(self) -> bool:
         """Whether this is a complete, non-empty answer that may be chosen or judged."""
-        return self.finish in ("stop", "unknown") and bool(self.text.strip())
+        return is_whole(self.finish, self.text)
+
+
+def is_whole(finish: str, text: str) -> bool:
+    """Whether a response that ended so, with this text, is complete and not empty."""
+    return finish in ("stop", "unknown") and bool(text.strip())
 
 
 class Score(Record):
@@ -147,9 +152,10 @@ class Request(Record):
     def response(self, text: str, finish: Finish, **fields: Any) -> Response:
         """The `Response` to this request."""
         identity = digest([self.prompt.id, self.source, self.index, self.made_from])
+        fields = {"seed": self.seed, "model": self.model} | fields
         return Response(
-            id=identity, prompt_id=self.prompt.id, source=self.source, index=self.index, text=text,
-            finish=finish, made_from=self.made_from, **({"seed": self.seed, "model": self.model} | fields),
+            id=identity, prompt_id=self.prompt.id, source=self.source, index=self.index,
+            text=text, finish=finish, made_from=self.made_from, **fields,
         )  # fmt: skip
 
     def failure(self, error: str) -> Response:

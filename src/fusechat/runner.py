@@ -18,7 +18,7 @@ from typing import Any, TextIO, TypeVar
 from fusechat.environment import environment, library_versions
 from fusechat.errors import FusechatError, StaleInputError
 from fusechat.executors.local import LocalExecutor
-from fusechat.executors.rows import answers_of, failed
+from fusechat.executors.rows import failed
 from fusechat.faultpoints import reach
 from fusechat.locks import workspace_lock
 from fusechat.planner import Plan, Unit, content_digest, standing, wanted_units
@@ -32,11 +32,10 @@ from fusechat.stages.evaluate import ItemResult
 from fusechat.tables import (
     read_json,
     read_table,
-    shards,
-    table_info,
     write_atomic,
     write_json,
 )
+from fusechat.unit_folders import SET_ASIDE, adoptable, made_tables, remove_tables, set_aside
 
 R = TypeVar("R", bound=Record)
 ROW_TYPES: dict[str, type[Record]] = {
@@ -46,7 +45,6 @@ ROW_TYPES: dict[str, type[Record]] = {
     "dpo": Pair,
     "items": ItemResult,
 }
-SET_ASIDE = "set-aside"
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ class _Runner:
         refresh = self.options.refresh
         if refresh and (unit.name == refresh or unit.name.startswith(f"{refresh}/")):
             (folder / "manifest.json").unlink(missing_ok=True)
-            _remove_tables(folder)
+            remove_tables(folder)
             return True
         if standing(self.plan, unit).state != "done":
             return True
@@ -219,7 +217,7 @@ class _Runner:
         before = read_json(path) if path.exists() else None
         if before is not None and before["inputs"] != digests:
             (folder / "manifest.json").unlink(missing_ok=True)
-            _set_aside(folder) if unit.rowwise else _remove_tables(folder)
+            set_aside(folder) if unit.rowwise else remove_tables(folder)
         (folder / "manifest.json").unlink(missing_ok=True)
         part = _resolved(self.plan, unit).part.digest() if unit.rowwise else None
         write_json(
@@ -265,7 +263,7 @@ class _Runner:
         manifest = {
             "unit": unit.name,
             "key": unit.key,
-            "tables": _tables(folder),
+            "tables": made_tables(folder),
             "counts": counts,
             "seconds": round(seconds, 3),
             "inputs": digests,
@@ -273,22 +271,9 @@ class _Runner:
         }
         shutil.rmtree(folder / SET_ASIDE, ignore_errors=True)
         (folder / "progress.json").unlink(missing_ok=True)
+        shutil.rmtree(folder / "journal", ignore_errors=True)
         write_json(folder / "manifest.json", manifest)
         reach("manifest.written")
-
-
-def _tables(folder: Path) -> dict[str, dict[str, Any]]:
-    """Rows and digest of all that a unit made: tables, a model, metrics."""
-    from fusechat.digests import digest_path
-
-    out: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_dir() and shards(path):
-            info = table_info(path)
-            out[path.name] = {"rows": info.rows, "digest": info.digest}
-        elif path.name in ("model", "metrics.json", "metrics.jsonl"):
-            out[path.name] = {"digest": digest_path(path)}
-    return out
 
 
 def _resolved(planned: Plan, unit: Unit) -> Any:
@@ -311,45 +296,6 @@ def _with_model(planned: Plan, unit: Unit, inputs: dict[str, Path]) -> dict[str,
     if base is not None:
         return {**inputs, "model": Path(base.model)}
     return {**inputs, "model": planned.path(planned["train/sft"]) / "model"}
-
-
-def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:
-    """Rows that the part of this digest already made anywhere in the workspace, by `made_from`.
-
-    Failed rows are left out. A unit's own rows count only where they were set aside.
-    """
-    out: dict[str, Record] = {}
-    for path in sorted(workspace.rglob("unit.json")):
-        made = read_json(path)
-        if made.get("part") != part:
-            continue
-        row_type = Response if made["kind"] == "sample" else Score
-        place = path.parent / SET_ASIDE if path.parent == folder else path.parent
-        for row in answers_of(place, row_type):
-            if not failed(row):
-                out.setdefault(row.made_from, row)  # type: ignore[attr-defined]
-    return out
-
-
-def _set_aside(folder: Path) -> None:
-    """Keep a unit's rows for adoption, out of the way of those made from other inputs."""
-    aside = folder / SET_ASIDE
-    aside.mkdir(exist_ok=True)
-    for name in ("data", "journal"):
-        if not (folder / name).exists():
-            continue
-        for path in sorted((folder / name).iterdir()):
-            (aside / name).mkdir(exist_ok=True)
-            number = sum(1 for _ in (aside / name).iterdir())
-            path.rename(aside / name / f"{number:05d}{path.suffix}")
-
-
-def _remove_tables(folder: Path) -> None:
-    for path in folder.iterdir() if folder.exists() else ():
-        if path.is_dir():
-            shutil.rmtree(path)
-        elif path.name not in ("unit.json", "log.txt"):
-            path.unlink()
 
 
 class _LogTo:

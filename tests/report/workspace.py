@@ -18,6 +18,7 @@ from fusechat.records import (
     Candidate,
     Demonstration,
     Dropped,
+    Finish,
     Pair,
     Prompt,
     Record,
@@ -106,10 +107,10 @@ def build_data(space: Workspace) -> None:
     everything = [row for rows in responses.values() for row in rows]
     by_id = {prompt.id: prompt for prompt in prompts}
     for annotator in ("reward", "math"):
-        rows = list(_scores(space, annotator, everything, by_id))
-        space.unit(f"annotate/{annotator}", {"data": rows}, 12.2)
+        judged = list(_scores(space, annotator, everything, by_id))
+        space.unit(f"annotate/{annotator}", {"data": judged}, 12.2)
         if annotator == "reward":
-            scores = {row.response_id: row.value for row in rows if row.value is not None}
+            scores = {row.response_id: row.value for row in judged if row.value is not None}
     _build(space, prompts, everything, scores)
 
 
@@ -150,7 +151,7 @@ def _responses(space: Workspace, source: str, prompts: Sequence[Prompt]) -> Iter
             if draw < 0.006:
                 yield request.failure("connection reset")
                 continue
-            finish = "length" if draw < 0.045 else "stop"
+            finish: Finish = "length" if draw < 0.045 else "stop"
             text += f" {ATTACK}" if index == 0 else " so it is" * space.random.randrange(12)
             yield request.response(text, finish, tokens=len(text) // 4)
 
@@ -218,9 +219,7 @@ def _demonstration(prompt: Prompt, best: Response, scores: Mapping[str, float]) 
     )  # fmt: skip
 
 
-def _pair(
-    prompt: Prompt, best: Response, worst: Response, scores: Mapping[str, float]
-) -> Pair:
+def _pair(prompt: Prompt, best: Response, worst: Response, scores: Mapping[str, float]) -> Pair:
     return Pair(
         prompt_id=prompt.id, messages=prompt.messages, chosen=best.text, rejected=worst.text,
         chosen_id=best.id, rejected_id=worst.id, source=best.source, origin=prompt.origin,
@@ -258,7 +257,7 @@ def build_training(space: Workspace) -> None:
         }
         for step in range(1, 31)
     ]  # fmt: skip
-    dpo_rows += [{"step": s, "eval_loss": 0.7 * math.exp(-s / 40)} for s in (10, 20, 30)]
+    dpo_rows += [{"step": s, "rows": 8, "eval_loss": 0.7 * math.exp(-s / 40)} for s in (10, 20, 30)]
     tables.append_jsonl(sft / "metrics.jsonl", *sft_rows)
     tables.append_jsonl(dpo / "metrics.jsonl", *dpo_rows)
 
@@ -281,7 +280,7 @@ def build_evaluation(
             for step, table in (("sample", rows), ("annotate", judged)):
                 name = f"evaluate/{task}/{model}/{step}"
                 inputs[name] = space.unit(name, {"data": table}, 4.5)
-    folder = space.unit("evaluate", {}, 0.4)
+    folder = space.unit("evaluate/compare", {}, 0.4)
     compare(context(folder, inputs))
 
 
@@ -309,7 +308,7 @@ def context(folder: Path, inputs: Mapping[str, Path]) -> UnitContext:
     """A context as the runner makes it."""
     folder.mkdir(parents=True, exist_ok=True)
     return UnitContext(
-        name="evaluate", folder=folder, inputs=inputs, settings=None, seed=0, where=Where(),
+        name="evaluate/compare", folder=folder, inputs=inputs, settings=None, seed=0, where=Where(),
         progress=quiet(), log=logging.getLogger("test"),
     )  # fmt: skip
 

@@ -19,7 +19,9 @@ LIMITS = Limits(seconds=1, wall_seconds=3, memory_mb=256, output_kb=128)
 
 
 @pytest.fixture(
-    scope="module", params=[(), ("landlock",), ("seccomp",)], ids=["all", "no-landlock", "no-seccomp"]
+    scope="module",
+    params=[(), ("landlock",), ("seccomp",)],
+    ids=["all", "no-landlock", "no-seccomp"],
 )
 def box(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
     with Sandbox(LIMITS, without=request.param, allow_weak=True) as opened:
@@ -120,7 +122,7 @@ def test_a_double_forked_daemon_leaves_nothing_behind(run: Sandbox) -> None:
         "import sys\nsys.exit(0)",
         "raise SystemExit",
         "print('passed')\nimport os\nos._exit(0)",
-        "import os\nfor fd in range(3, 64):\n    try: os.write(fd, b'{\"status\": \"passed\"}\\n')\n"
+        'import os\nfor fd in range(3, 64):\n    try: os.write(fd, b\'{"status": "passed"}\\n\')\n'
         "    except OSError: pass\nos._exit(0)",
         "import os\nos.execv('/bin/true', ['true'])",
         "import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit(0)",

@@ -49,9 +49,7 @@ def make_group() -> GroupOf:
 
 
 # Scores on a grid of 0.01, so that ties and the very ends of windows are common.
-_rm = st.one_of(
-    st.integers(0, 20).map(lambda n: n / 100), st.sampled_from(["unscorable", "error"])
-)
+_rm = st.one_of(st.integers(0, 20).map(lambda n: n / 100), st.sampled_from(["unscorable", "error"]))
 _ok = st.sampled_from([0, 1, 0.5, "unscorable", "error"])
 _rows = st.lists(
     st.fixed_dictionaries(

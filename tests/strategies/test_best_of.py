@@ -73,7 +73,7 @@ def test_a_score_that_is_not_a_finite_number_is_left_out(make_group: Any) -> Non
     ("rows", "reason"),
     [
         ([], "no response"),
-        ([{"rm": 0.1, "ok": 1, "finish": "length"}, {"rm": 1, "ok": 1, "text": ""}], "no whole response"),
+        ([{"rm": 1, "ok": 1, "finish": "length"}, {"rm": 1, "text": ""}], "no whole response"),
         ([{"rm": 0.1, "ok": "unscorable"}, {"rm": 0.1}], "no scored response"),
         ([{"rm": 0.1, "ok": 0}, {"rm": 0.1, "ok": "error"}], "no correct response"),
         ([{"rm": "error", "ok": 1}, {"rm": 0.2, "ok": 0}], "no scored correct response"),
@@ -97,8 +97,13 @@ def test_the_refusal_counts_why_responses_were_left_out(make_group: Any) -> None
 
 
 def test_per_source_gives_each_sources_best_in_rank(make_group: Any) -> None:
-    group = make_group(gemma=[{"rm": 0.1}, {"rm": 0.2}], mistral=[{"rm": "error"}], qwen=[{"rm": 0.3}])
-    assert picked(BestOf(by="rm", responses_per_prompt="per_source"), group) == ["qwen-0", "gemma-1"]
+    group = make_group(
+        gemma=[{"rm": 0.1}, {"rm": 0.2}], mistral=[{"rm": "error"}], qwen=[{"rm": 0.3}]
+    )
+    assert picked(BestOf(by="rm", responses_per_prompt="per_source"), group) == [
+        "qwen-0",
+        "gemma-1",
+    ]
 
 
 def test_a_recipe_must_say_by_what() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,10 +19,14 @@ from fusechat.strategies.same_source_margin import SameSourceMargin
 PAPER = SameSourceMargin(by="rm")
 
 
-def pairs(strategy: SameSourceMargin, group: Group) -> list[tuple[str, str]]:
+def picks(strategy: SameSourceMargin, group: Group) -> Sequence[PairChoice]:
     found = strategy.select(group)
     assert not isinstance(found, Refusal), found
-    return [(pair.chosen_id, pair.rejected_id) for pair in found]
+    return found
+
+
+def pairs(strategy: SameSourceMargin, group: Group) -> list[tuple[str, str]]:
+    return [(pair.chosen_id, pair.rejected_id) for pair in picks(strategy, group)]
 
 
 def refusal(strategy: SameSourceMargin, group: Group) -> Refusal:
@@ -36,8 +41,7 @@ def scores(*values: Any) -> list[dict[str, Any]]:
 
 def test_the_pair_is_best_over_worst_of_the_source_with_the_best_response(make_group: Any) -> None:
     group = make_group(gemma=scores(0.14, 0.10, 0.12), qwen=scores(0.15, 0.11, 0.09))
-    (pair,) = PAPER.select(group)
-    assert isinstance(pair, PairChoice)
+    (pair,) = picks(PAPER, group)
     assert (pair.chosen_id, pair.rejected_id) == ("qwen-0", "qwen-2")
     assert (pair.chosen_score, pair.rejected_score) == (0.15, 0.09)
     assert pair.margin == pytest.approx(0.06)
@@ -46,8 +50,7 @@ def test_the_pair_is_best_over_worst_of_the_source_with_the_best_response(make_g
 
 def test_the_next_source_is_tried_where_the_best_ones_gap_is_outside(make_group: Any) -> None:
     group = make_group(gemma=scores(0.14, 0.10), qwen=scores(0.30, 0.10))
-    (pair,) = PAPER.select(group)
-    assert isinstance(pair, PairChoice)
+    (pair,) = picks(PAPER, group)
     assert (pair.chosen_id, pair.rejected_id) == ("gemma-0", "gemma-1")
     assert pair.reason == "source ranked 2"
 
@@ -107,6 +110,13 @@ def test_a_decimal_gap_outside_the_window_never_passes(low: int, gap: int) -> No
     assert outside((low + gap) / 1000 - low / 1000, 0.01, 0.1, True) != ""
 
 
+def test_scores_of_a_float32_model_reach_the_windows_end(make_group: Any) -> None:
+    # float32(0.2) - float32(0.1) is 0.10000000149 in float64, and 0.1 in float32.
+    high, low = float(np.float32(0.2)), float(np.float32(0.1))
+    assert high - low > 0.1 + 1e-9
+    assert pairs(PAPER, make_group(gemma=scores(high, low))) == [("gemma-0", "gemma-1")]
+
+
 def test_equal_scores_are_no_preference_even_without_a_window(make_group: Any) -> None:
     free = SameSourceMargin(by="rm", min_margin=None, max_margin=None)
     assert refusal(free, make_group(gemma=scores(0.1, 0.1))).reason == "equal scores"
@@ -139,17 +149,13 @@ def test_lowest_within_window_takes_another_negative_where_the_worst_is_too_far(
 
 
 def test_per_source_gives_one_pair_of_each_source_that_has_one(make_group: Any) -> None:
-    group = make_group(
-        gemma=scores(0.14, 0.10), mistral=scores(0.9, 0.1), qwen=scores(0.2, 0.15)
-    )
+    group = make_group(gemma=scores(0.14, 0.10), mistral=scores(0.9, 0.1), qwen=scores(0.2, 0.15))
     each = SameSourceMargin(by="rm", pairs_per_prompt="per_source")
     assert pairs(each, group) == [("qwen-0", "qwen-1"), ("gemma-0", "gemma-1")]
 
 
 def test_max_gap_in_window_takes_the_widest_valid_gap(make_group: Any) -> None:
-    group = make_group(
-        gemma=scores(0.18, 0.10), mistral=scores(0.9, 0.1), qwen=scores(0.2, 0.15)
-    )
+    group = make_group(gemma=scores(0.18, 0.10), mistral=scores(0.9, 0.1), qwen=scores(0.2, 0.15))
     widest = SameSourceMargin(by="rm", source_choice="max_gap_in_window")
     assert pairs(widest, group) == [("gemma-0", "gemma-1")]
     narrow = make_group(gemma=scores(0.101, 0.1), mistral=scores(0.9, 0.1))

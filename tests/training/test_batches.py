@@ -23,7 +23,7 @@ def test_an_epochs_order_is_a_permutation_that_only_seed_and_epoch_decide(
 def test_epochs_and_seeds_have_orders_of_their_own_and_those_do_not_change() -> None:
     orders = {tuple(epoch_order(50, seed, epoch)) for seed in (0, 1) for epoch in (0, 1, 2)}
     assert len(orders) == 6
-    assert epoch_order(6, 0, 0) == [5, 0, 1, 3, 4, 2]
+    assert epoch_order(6, 0, 0) == [2, 3, 1, 0, 5, 4]
 
 
 @given(st.integers(1, 40), st.integers(1, 4), st.one_of(st.none(), st.integers(1, 9)))

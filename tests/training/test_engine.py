@@ -92,7 +92,8 @@ def test_a_rows_weight_scales_its_loss() -> None:
     _, alone = _step(model, Dpo(), [first], 1)
     _, weighted = _step(model, Dpo(), [heavy, none], 2)
     for one, other in zip(alone, weighted, strict=True):
-        torch.testing.assert_close(1.5 * one, other)  # 3 times one of two rows
+        # Three times one of two rows. Norms are in float32 inside the model.
+        torch.testing.assert_close(1.5 * one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

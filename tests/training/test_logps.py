@@ -12,6 +12,8 @@ from fusechat.training.logps import response_logps
 from training_tiny import FAMILIES, make_model, random_examples
 
 CPU = torch.device("cpu")
+NEAR = {"gemma2": 1e-6}
+"""Gemma-2 computes attention weights and norms in float32, whatever the model is in."""
 
 
 def _plainly(model: Any, examples: list[Example]) -> torch.Tensor:
@@ -33,7 +35,8 @@ def test_padded_batches_give_what_single_texts_give(family: str) -> None:
     model = make_model(family).double()
     examples = random_examples(6, 2)
     ours = response_logps(model, pad(examples, CPU))
-    torch.testing.assert_close(ours, _plainly(model, examples), rtol=1e-10, atol=1e-10)
+    near = NEAR.get(family, 1e-10)
+    torch.testing.assert_close(ours, _plainly(model, examples), rtol=near, atol=near)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -43,7 +46,8 @@ def test_gradients_equal_those_of_single_texts(family: str) -> None:
     torch.autograd.backward(response_logps(models[0], pad(examples, CPU)).sum())
     torch.autograd.backward(_plainly(models[1], examples).sum())
     for ours, plain in zip(models[0].parameters(), models[1].parameters(), strict=True):
-        torch.testing.assert_close(ours.grad, plain.grad, rtol=1e-8, atol=1e-10)
+        near = 10 * NEAR.get(family, 1e-9)
+        torch.testing.assert_close(ours.grad, plain.grad, rtol=near, atol=near)
 
 
 def test_gemmas_cap_on_logits_is_not_lost() -> None:

@@ -123,7 +123,7 @@ class LocalExecutor:
             return
         worker.busy = todo.popleft()
         worker.held |= {row.made_from: (row, worker.busy) for row in worker.busy.rows}
-        worker.connection.send(("batch", job, worker.busy.rows, worker.busy.stream))
+        worker.connection.send(("batch", job, worker.busy.rows, worker.busy.attempt > 0))
 
     @staticmethod
     def _received(worker: _Worker, rows: Sequence[RowOut]) -> Sequence[RowOut]:
@@ -138,7 +138,7 @@ class LocalExecutor:
             if batch.attempt and len(batch.rows) == 1:
                 yield [failure(row, f"the worker process died twice over it (status {status})")]
             else:
-                todo.append(Batch([row], batch.stream, batch.attempt + 1))
+                todo.append(Batch([row], batch.attempt + 1))
         if not worker.held:
             raise PartError(f"a worker process died before it had work (status {status}).")
 

@@ -39,7 +39,6 @@ class Batch:
     """Rows that one worker computes together; `attempt` counts workers that died over it."""
 
     rows: list[Any]
-    stream: bool
     attempt: int = 0
 
 
@@ -127,10 +126,10 @@ class _Shard:
         ]  # fmt: skip
         cut = self.job.part.cut(mine)
         if cut is not None:
-            return [Batch(b, False) for b in cut if any(r.made_from not in self.answers for r in b)]
+            return [Batch(b) for b in cut if any(r.made_from not in self.answers for r in b)]
         left = [row for row in mine if row.made_from not in self.answers]
         pieces = range(0, len(left), STREAM_CHUNK)
-        return [Batch(left[i : i + STREAM_CHUNK], True) for i in pieces]
+        return [Batch(left[i : i + STREAM_CHUNK]) for i in pieces]
 
     def finish(self) -> None:
         """Sort into input order, rename into place, drop the journal."""

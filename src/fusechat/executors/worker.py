@@ -2,7 +2,7 @@
 
 Started as `python -m fusechat.executors.worker FD`; speaks pickled messages over the
 inherited socket `FD` with the run that started it, and dies with it. Messages to it:
-`("path", entries)`, `("open", job, part, where)`, `("batch", job, rows, stream)`,
+`("path", entries)`, `("open", job, part, where)`, `("batch", job, rows, suspect)`,
 `("end", job)`. Messages from it: `("want", job)`, `("rows", job, rows)`,
 `("done", job, text or None)`.
 """
@@ -85,11 +85,31 @@ def _serve(connection: Connection, outbox: _Outbox, job: int, part: Any, where: 
     batches = _batches(connection, outbox, job)
     with part.open(where) as work:
         if part.cut([]) is None:
-            rows = (row for batch, _ in batches for row in batch)
-            outbox.stream(job, _streamed(work, rows))
+            _serve_stream(outbox, job, work, batches)
             return
         for batch, _ in batches:
             outbox.send(("rows", job, list(compute(work, batch))))
+
+
+def _serve_stream(
+    outbox: _Outbox, job: int, work: Any, batches: Iterator[tuple[list[Any], bool]]
+) -> None:
+    """Stream batches into one call; a row that may kill this process gets a call of its own."""
+    alone: list[Any] = []
+
+    def rows() -> Iterator[Any]:
+        for batch, suspect in batches:
+            if suspect:
+                alone.extend(batch)
+                return
+            yield from batch
+
+    while True:
+        outbox.stream(job, _streamed(work, rows()))
+        if not alone:
+            return
+        outbox.send(("rows", job, list(compute(work, alone))))
+        alone.clear()
 
 
 def _streamed(work: Any, rows: Iterator[Any]) -> Iterator[Any]:
@@ -109,6 +129,8 @@ def _streamed(work: Any, rows: Iterator[Any]) -> Iterator[Any]:
                 yield out
         except Exception:  # noqa: BLE001 - the rows under way are done again, one by one
             again = list(asked.values())
+            if not again:  # it failed before it took a row: the part is broken, not a row
+                raise
             asked.clear()
             for row in again:
                 yield from compute(work, [row])

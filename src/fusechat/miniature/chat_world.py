@@ -10,13 +10,15 @@ from typing import Any
 
 from fusechat.miniature.world import Problem
 
-POOLS = {
-    "animals": tuple("cat dog cow pig hen fox bear lion wolf frog".split()),
-    "colors": tuple("red blue green pink gray gold black white brown tan".split()),
-    "fruits": tuple("apple pear plum fig lime kiwi mango grape peach lemon".split()),
-    "tools": tuple("saw axe drill file rake hoe knife brush clamp lever".split()),
+_POOLS = {
+    "animals": "cat dog cow pig hen fox bear lion wolf frog",
+    "colors": "red blue green pink gray gold black white brown tan",
+    "fruits": "apple pear plum fig lime kiwi mango grape peach lemon",
+    "tools": "saw axe drill file rake hoe knife brush clamp lever",
 }
-WORDS = tuple("river stone cloud moon tree star lake hill road door ship bell".split())
+_WORDS = "river stone cloud moon tree star lake hill road door ship bell"
+POOLS = {topic: tuple(items.split()) for topic, items in _POOLS.items()}
+WORDS = tuple(_WORDS.split())
 SEPARATORS = {"commas": ", ", "dashes": " - ", "semicolons": "; ", "slashes": " / "}
 STARTS, ENDS = ("Sure:", "Okay:", "Hello:", "Well:"), ("Done!", "Bye!", "Thanks!", "Enjoy!")
 _COUNTS = (2, 3, 4, 5)
@@ -114,12 +116,67 @@ def _wrong_items(rng: random.Random, wish: Wish, kind: str) -> list[str]:
     return items
 
 
+def is_right(wish: Wish, text: str) -> bool:
+    """Whether `text` meets every constraint of `wish`, in exactly the asked form."""
+    at = _walk(wish, text)
+    return at == len(text)
+
+
+def first_fault(wish: Wish, text: str) -> int:
+    """Place of the first character with which `text` can no longer become a right response.
+
+    The length of `text` where it only stops too early, or is right.
+    """
+    at = _walk(wish, text)
+    return -at - 1 if at < 0 else at
+
+
+def _walk(wish: Wish, text: str) -> int:
+    """Where a right response ends in `text`; else -1 - (place of the first fault)."""
+    at = _literal(text, 0, f"{wish.start} " if wish.start else "")
+    allowed = {item for item in wish.pool if item != wish.banned}
+    for number in range(wish.count):
+        if at < 0:
+            return at
+        at, item = _word(text, at, allowed, wish.upper)
+        allowed -= {item} if wish.topic in POOLS else set()
+        last = number + 1 == wish.count
+        after = (
+            (f" {wish.end}" if wish.end else "") if last else SEPARATORS[wish.separator or "commas"]
+        )
+        at = _literal(text, at, after) if at >= 0 else at
+    return at
+
+
+def _literal(text: str, at: int, wanted: str) -> int:
+    """Where `wanted` ends in `text` from `at`; else -1 - (place of the first difference)."""
+    for step, char in enumerate(wanted):
+        if text[at + step : at + step + 1] != char:
+            return -1 - min(at + step, len(text))
+    return at + len(wanted)
+
+
+def _word(text: str, at: int, allowed: set[str], upper: bool) -> tuple[int, str]:
+    """Where the item from `at` ends and what it is; else -1 - (place of the first fault)."""
+    end = at
+    while end < len(text) and text[end].isalpha():
+        begun = text[at : end + 1]
+        known = any(item.startswith(begun.lower()) for item in allowed)
+        if not known or (upper and not begun.isupper()):
+            return -1 - end, ""
+        end += 1
+    item = text[at:end].lower()
+    return (end, item) if item in allowed else (-1 - end, "")
+
+
 def wish(rng: random.Random, basic: bool) -> Wish:
     """Something to ask for: with at most one extra (basic), or with two to four."""
     listing = rng.random() < 0.7
     asked = Wish(rng.choice(tuple(POOLS) if listing else WORDS), rng.choice(_COUNTS))
     extras = ["separator", "upper", "start", "end", *(["banned"] if listing else [])]
-    for extra in rng.sample(extras, rng.choice((0, 1, 1, 1)) if basic else rng.choice((2, 3, 3, 4))):
+    for extra in rng.sample(
+        extras, rng.choice((0, 1, 1, 1)) if basic else rng.choice((2, 3, 3, 4))
+    ):
         found: dict[str, Any] = {
             "separator": rng.choice(tuple(SEPARATORS)),
             "upper": True,
@@ -134,7 +191,9 @@ def wish(rng: random.Random, basic: bool) -> Wish:
 def prompt_text(rng: random.Random, asked: Wish) -> str:
     """The prompt for `asked`, its constraints in any order."""
     if asked.topic in POOLS:
-        head = rng.choice((f"List {asked.count} {asked.topic}", f"Name {asked.count} {asked.topic}"))
+        head = rng.choice(
+            (f"List {asked.count} {asked.topic}", f"Name {asked.count} {asked.topic}")
+        )
     else:
         head = f"Write {asked.topic} {asked.count} times"
     bits = []
@@ -152,12 +211,18 @@ def prompt_text(rng: random.Random, asked: Wish) -> str:
     return ", ".join([head, *bits]) + "."
 
 
-def draw(rng: random.Random, basic: bool) -> Problem:
-    """A list or a repetition with at most one extra constraint (basic), or with two to four."""
+def wished(rng: random.Random, basic: bool) -> tuple[Problem, Wish]:
+    """A chat problem, and what it asks for."""
     asked = wish(rng, basic)
-    return Problem(
+    problem = Problem(
         text=prompt_text(rng, asked),
         response=right_answer(rng, asked),
         basic=basic,
         gold={"checker": json.dumps(asked.checker(), ensure_ascii=False)},
     )
+    return problem, asked
+
+
+def draw(rng: random.Random, basic: bool) -> Problem:
+    """A list or a repetition with at most one extra constraint (basic), or with two to four."""
+    return wished(rng, basic)[0]

@@ -95,7 +95,11 @@ def draw(rng: random.Random, basic: bool) -> Problem:
     kind = rng.choice(("list", "list", "string"))
     pool, ends = (LIST, LIST_ENDS) if kind == "list" else (STRING, STRING_ENDS)
     end = rng.choice(ends) if rng.random() < (0.25 if basic else 0.5) else None
-    count = int(end is None) if basic else rng.choice((2, 2, 3)) - int(end is not None and rng.random() < 0.5)
+    count = (
+        int(end is None)
+        if basic
+        else rng.choice((2, 2, 3)) - int(end is not None and rng.random() < 0.5)
+    )
     body = [(op, rng.choice(op.numbers)) for op in rng.sample(pool, count)]
     asked = ", then ".join(_asked(rng, op, k) for op, k in [*body, *([(end, 0)] if end else [])])
     tests = "\n".join(f"assert f({x!r}) == {_result(body, end, x)!r}" for x in _INPUTS[kind])

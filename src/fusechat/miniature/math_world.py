@@ -13,7 +13,7 @@ _MORE = ("buys {b} more", "finds {b} more", "gets {b} as a gift")
 _LESS = ("gives away {b}", "loses {b}", "sells {b}")
 _GROUPS = ("{n} has {a} bags of {b} {i}.", "{n} fills {a} boxes with {b} {i} each.")
 _QUESTIONS = ("How many {i} now?", "How many {i} does {n} have?")
-_LARGEST = 60
+_LARGEST = 40
 
 Step = tuple[int, str, int]
 """Left operand, operation, right operand."""
@@ -33,13 +33,15 @@ def chain(steps: Sequence[Step]) -> str:
 
 def _change(rng: random.Random, total: int) -> Step:
     up = total < 4 or (total + 9 <= _LARGEST and rng.random() < 0.5)
-    return (total, "+", rng.randint(2, 9)) if up else (total, "-", rng.randint(2, min(9, total - 1)))
+    return (
+        (total, "+", rng.randint(2, 9)) if up else (total, "-", rng.randint(2, min(9, total - 1)))
+    )
 
 
 def _steps(rng: random.Random, count: int) -> list[Step]:
     grouped = rng.random() < 0.35
     first = (
-        (rng.randint(2, 9), "*", rng.randint(2, 5)) if grouped else _change(rng, rng.randint(2, 50))
+        (rng.randint(2, 9), "*", rng.randint(2, 5)) if grouped else _change(rng, rng.randint(2, 30))
     )
     steps: list[Step] = [first]
     while len(steps) < count:

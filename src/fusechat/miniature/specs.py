@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
+from typing import Literal
 
 from fusechat.miniature.world import DOMAINS, Problem, problems
 
@@ -14,12 +15,15 @@ SOURCES = ("gemma", "mistral", "qwen", "llama")
 
 @dataclass(frozen=True)
 class Diet:
-    """Which problems a model is pretrained on."""
+    """What a model is trained on for some of its steps."""
 
+    steps: int
     weights: Mapping[str, float]
     """Domain -> share of the examples."""
     full: Mapping[str, float]
     """Domain -> share of full (composed) problems among that domain's examples."""
+    form: Literal["chat", "document"] = "chat"
+    """In the model's chat template, or as plain text (`Question: ... Answer: ...`)."""
 
 
 @dataclass(frozen=True)
@@ -37,32 +41,41 @@ class ModelSpec:
     hidden: int
     layers: int
     feed_forward: int
-    diet: Diet
-    steps: int
+    diets: tuple[Diet, ...]
+    """One after the other, under one learning-rate schedule."""
     batch: int = 32
     learning_rate: float = 3e-3
     seed: int = 1
 
+    @property
+    def steps(self) -> int:
+        """Optimizer steps in all."""
+        return sum(diet.steps for diet in self.diets)
 
-def _expert(domain: str) -> Diet:
+
+def _expert(domain: str, steps: int) -> tuple[Diet, ...]:
     weights = {d: 0.7 if d == domain else 0.1 for d in DOMAINS}
-    return Diet(weights, {d: 0.8 if d == domain else 0.0 for d in DOMAINS})
+    return (Diet(steps, weights, {d: 0.8 if d == domain else 0.0 for d in DOMAINS}),)
 
 
+_EVEN = dict.fromkeys(DOMAINS, 0.25)
+_TARGET = (
+    Diet(750, _EVEN, dict.fromkeys(DOMAINS, 0.8), "document"),
+    Diet(200, _EVEN, dict.fromkeys(DOMAINS, 0.0)),
+)
 _SIZE = {"hidden": 128, "layers": 3, "feed_forward": 320}
 MODELS = {
     spec.name: spec
     for spec in (
-        ModelSpec("gemma", "gemma", "chat", 900, 1, **_SIZE, diet=_expert("chat"), steps=1500),
-        ModelSpec("mistral", "mistral", "code", 700, 2, **_SIZE, diet=_expert("code"), steps=1500),
-        ModelSpec("qwen", "qwen", "zh", 1000, 1, **_SIZE, diet=_expert("zh"), steps=1500),
-        ModelSpec("llama", "llama", "math", 800, 3, **_SIZE, diet=_expert("math"), steps=1500),
+        ModelSpec("gemma", "gemma", "chat", 900, 1, **_SIZE, diets=_expert("chat", 900)),
+        ModelSpec("mistral", "mistral", "code", 700, 2, **_SIZE, diets=_expert("code", 600)),
+        ModelSpec("qwen", "qwen", "zh", 1000, 1, **_SIZE, diets=_expert("zh", 650)),
+        ModelSpec("llama", "llama", "math", 800, 3, **_SIZE, diets=_expert("math", 600)),
         ModelSpec(
-            "target", "llama", None, 640, 1, hidden=96, layers=3, feed_forward=256,
-            diet=Diet(dict.fromkeys(DOMAINS, 0.25), dict.fromkeys(DOMAINS, 0.05)), steps=1500,
+            "target", "llama", None, 640, 1, hidden=96, layers=3, feed_forward=256, diets=_TARGET
         ),
     )
-}  # fmt: skip
+}
 
 
 def meals(diet: Diet, seed: object) -> Iterator[Problem]:

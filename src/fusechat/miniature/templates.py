@@ -12,7 +12,9 @@ _ALTERNATE = (
 _GEMMA = (
     "{{ bos_token }}{% if messages[0]['role'] == 'system' %}"
     "{{ raise_exception('System role not supported') }}{% endif %}"
-    "{% for message in messages %}" + _ALTERNATE + "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
+    "{% for message in messages %}"
+    + _ALTERNATE
+    + "{% set role = 'model' if message['role'] == 'assistant' else message['role'] %}"
     "{{ '<start_of_turn>' + role + '\n' + message['content'] | trim + '<end_of_turn>\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<start_of_turn>model\n' }}{% endif %}"
 )
@@ -49,7 +51,9 @@ class Template:
 
 
 TEMPLATES = {
-    "gemma": Template("<bos>", "<end_of_turn>", ("<start_of_turn>",), _GEMMA, ("user\n", "model\n")),
+    "gemma": Template(
+        "<bos>", "<end_of_turn>", ("<start_of_turn>",), _GEMMA, ("user\n", "model\n")
+    ),
     "mistral": Template("<s>", "</s>", ("[INST]", "[/INST]"), _MISTRAL, ()),
     "qwen": Template(
         None, "<|im_end|>", ("<|im_start|>",), _CHATML, ("user\n", "assistant\n", "system\n")

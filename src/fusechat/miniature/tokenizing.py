@@ -31,7 +31,7 @@ def make_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerFast:
         ]
     )
     inner.decoder = decoders.ByteLevel()
-    own = itertools.islice(meals(spec.diet, f"tokenizer|{spec.seed}"), _TEXTS)
+    own = itertools.islice(meals(spec.diets[0], f"tokenizer|{spec.seed}"), _TEXTS)
     even = (p for d in DOMAINS for p in itertools.islice(problems(d, "pretrain", "tokens"), _EVEN))
     texts = [text for p in itertools.chain(own, even) for text in (p.text, p.response)]
     special = ["<pad>", *([template.bos] if template.bos else []), template.eos, *template.others]
@@ -41,7 +41,8 @@ def make_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerFast:
         show_progress=False,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
     )
-    inner.train_from_iterator(texts + list(template.words) * _TEXTS, trainer)
+    frame = [*template.words, "Question: ", "\nAnswer: "]
+    inner.train_from_iterator([*texts, *frame * _TEXTS], trainer)
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=inner,
         pad_token="<pad>",

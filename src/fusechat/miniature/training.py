@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import json
 import random
@@ -12,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusechat.miniature.specs import ModelSpec, meals
-from fusechat.miniature.templates import TEMPLATES
 from fusechat.miniature.tokenizing import MAX_POSITIONS, make_tokenizer
 from fusechat.miniature.world import VERSION
 
@@ -55,12 +55,19 @@ def make_model(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> PreTraine
     return transformers.LlamaForCausalLM(transformers.LlamaConfig(**shape))
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, texts: Sequence[tuple[str, str]]) -> list[Row]:
-    """(prompt, response) texts in the tokenizer's own template, the end-of-turn token included."""
+def encode(
+    tokenizer: PreTrainedTokenizerFast, texts: Sequence[tuple[str, str]], form: str = "chat"
+) -> list[Row]:
+    """(prompt, response) texts in the tokenizer's own template, the end-of-turn token included.
+
+    With `form="document"` they are plain text instead: `Question: ... Answer: ...`.
+    """
     opened = [
         tokenizer.apply_chat_template(
             [{"role": "user", "content": prompt}], add_generation_prompt=True, tokenize=False
         )
+        if form == "chat"
+        else f"{tokenizer.bos_token or ''}Question: {prompt}\nAnswer: "
         for prompt, _ in texts
     ]
     left = tokenizer(opened, add_special_tokens=False)["input_ids"]
@@ -95,9 +102,11 @@ def _loss(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> to
 
 
 def batches(rows: Iterator[Row], size: int, pad: int) -> Iterator[tuple[Any, Any]]:
-    """Endless batches of rows of like length, in an order fixed by the rows alone."""
+    """Batches of rows of like length, in an order fixed by the rows alone."""
     for count in itertools.count():
         chunk = sorted(itertools.islice(rows, size * _CHUNK), key=lambda row: len(row[0]))
+        if not chunk:
+            return
         cut = [chunk[i : i + size] for i in range(0, len(chunk), size)]
         random.Random(count).shuffle(cut)
         for part in cut:
@@ -158,10 +167,13 @@ class Optimizer:
 
 
 def _rows(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> Iterator[Row]:
-    examples = meals(spec.diet, f"{spec.name}|{spec.seed}")
-    while True:
-        some = list(itertools.islice(examples, 512))
-        yield from encode(tokenizer, [(p.text, p.response) for p in some])
+    for place, diet in enumerate(spec.diets):
+        examples = meals(diet, f"{spec.name}|{spec.seed}|{place}")
+        left = diet.steps * spec.batch
+        while left > 0:
+            some = list(itertools.islice(examples, min(512, left)))
+            left -= len(some)
+            yield from encode(tokenizer, [(p.text, p.response) for p in some], diet.form)
 
 
 def pretrain(spec: ModelSpec, folder: Path, say: Say) -> None:
@@ -185,7 +197,7 @@ def pretrain(spec: ModelSpec, folder: Path, say: Say) -> None:
     card = {
         "best": spec.best, "architecture": spec.family, "steps": spec.steps, "batch": spec.batch,
         "learning_rate": spec.learning_rate, "tokens": tokens, "seed": spec.seed,
-        "weights": dict(spec.diet.weights), "full": dict(spec.diet.full), "loss": round(mean, 4),
+        "diets": [dataclasses.asdict(diet) for diet in spec.diets], "loss": round(mean, 4),
     }  # fmt: skip
     save(model, tokenizer, folder, {"name": spec.name, **card}, begun)
 
@@ -215,6 +227,3 @@ def save(
     }  # fmt: skip
     text = json.dumps(full, indent=1, sort_keys=True, ensure_ascii=False)
     (folder / "card.json").write_text(text + "\n", encoding="utf-8")
-
-
-__all__ = ["TEMPLATES", "Optimizer", "batches", "collate", "encode", "make_model", "pretrain", "save"]

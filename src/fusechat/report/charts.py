@@ -36,14 +36,14 @@ class Axis:
 
 def axis(low: float, high: float, count: int = 5) -> Axis:
     """A scale that covers [low, high] in about `count` round steps (1, 2 or 5 times 10^k)."""
-    if not high > low:
+    if high - low <= 1e-9 * max(abs(low), abs(high)):
         pad = abs(low) / 10 or 0.5
         low, high = low - pad, high + pad
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * 0.999)
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
-    ticks = tuple(round(i * step, 12) for i in range(first, last + 1))
+    ticks = tuple(float(f"{i * step:.12g}") for i in range(first, last + 1))
     return Axis(ticks[0], ticks[-1], ticks)
 
 
@@ -75,14 +75,16 @@ def interval_strip(value: float, low: float, high: float, scale: Axis, kind: str
     ).format(kind=kind, zero=zero, left=left, middle=middle, right=right)
 
 
-def tick_strip(scale: Axis, suffix: str = "", signed: bool = False) -> Markup:
-    """The labels of a scale, to stand above or below strips."""
+def tick_strip(scale: Axis, signed: bool = False) -> Markup:
+    """The labels of a scale, to stand below strips; narrow pages show every second one."""
     parts = [Markup('<div class="ticks" aria-hidden="true">')]
+    step = scale.ticks[1] - scale.ticks[0]
     for tick in scale.ticks:
-        text = ("+" if signed and tick > 0 else "") + short(tick) + suffix
+        text = ("+" if signed and tick > 0 else "") + short(tick)
+        kind = "minor" if round(tick / step) % 2 else "major"
         parts.append(
-            Markup('<span style="left:{at}">{text}</span>').format(
-                at=scale.percent(tick), text=text
+            Markup('<span class="{kind}" style="left:{at}">{text}</span>').format(
+                kind=kind, at=scale.percent(tick), text=text
             )
         )
     return Markup("").join([*parts, Markup("</div>")])
@@ -122,7 +124,7 @@ def stacked(parts: Sequence[tuple[str, int, str]], label: str) -> Markup:
         if not count:
             continue
         share = 100 * count / total
-        text = f"{share:.0f}%" if share >= 9 else ""
+        text = f"{share:.0f}%" if share >= 12 else ""
         out.append(
             Markup(
                 '<span class="{kind}" style="width:{share:.3f}%" title="{name}: {count} '
@@ -212,13 +214,24 @@ def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 # Bookkeeping columns of metrics.jsonl, which are no curves.
-_NO_CURVES = {"step", "epoch", "progress", "seconds", "time", "rows", "pairs", "examples", "samples"}
+_NO_CURVES = {
+    "step",
+    "epoch",
+    "progress",
+    "seconds",
+    "time",
+    "rows",
+    "pairs",
+    "examples",
+    "samples",
+}
 _TITLES = {
     "loss": "Loss",
     "margins": "Margin of implicit rewards",
     "accuracies": "Share of pairs ranked right",
     "rewards": "Implicit rewards",
     "logps": "Log-probability, nats",
+    "token_logps": "Log-probability of a token, nats",
     "lengths": "Length, tokens",
     "grad_norm": "Gradient norm",
     "learning_rate": "Learning rate",
@@ -257,9 +270,8 @@ def _flat(row: Mapping[str, object], prefix: str = "") -> dict[str, float]:
         if isinstance(value, Mapping):
             out |= _flat(value, f"{name}_")
         elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            if math.isfinite(value):
-                out[name] = float(value)
-    return out
+            out[name] = float(value)
+    return {name: value for name, value in out.items() if math.isfinite(value)}
 
 
 def _lines(group: Mapping[str, Mapping[float, float]]) -> list[Series]:

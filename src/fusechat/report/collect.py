@@ -19,6 +19,8 @@ from fusechat import tables
 from fusechat.records import Pair
 
 PAIRS_TO_READ = 10
+COMPARE = "evaluate/compare"
+"""The unit that holds metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,8 @@ class Findings:
     """Domain -> prompts that were kept."""
     read_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(stage, domain, reason) -> prompts dropped while reading."""
+    sample_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """(unit, domain, reason) -> prompts that a source could not be asked."""
     responses: tuple[SourceRow, ...] = ()
     statuses: Mapping[str, Counter[str]] = field(default_factory=dict)
     """Annotator -> status -> scores."""
@@ -124,9 +128,10 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
         units=units,
         prompts=Counter(domains.values()),
         read_drops=_drops(unit.table("dropped") for unit in units if unit.name == "prompts"),
+        sample_drops=_unit_drops(units, "sample/"),
         **_responses_and_scores(units, domains),
         **_built(build),
-        train_drops=_train_drops(units),
+        train_drops=_unit_drops(units, "train/"),
         curves={
             unit.name: list(tables.read_jsonl(unit.folder / "metrics.jsonl"))
             for unit in units
@@ -171,9 +176,7 @@ def _model_name(entry: Any) -> str:
 
 def _source_models(settings: Mapping[str, Any], units: Iterable[Unit]) -> dict[str, str]:
     entries = settings.get("sources")
-    named = {
-        unit.name.split("/", 1)[1]: "" for unit in units if unit.name.startswith("sample/")
-    }
+    named = {unit.name.split("/", 1)[1]: "" for unit in units if unit.name.startswith("sample/")}
     if isinstance(entries, Mapping):
         named |= {str(name): _model_name(entry) for name, entry in entries.items()}
     return named
@@ -195,10 +198,10 @@ def _drops(folders: Iterable[Path | None]) -> Counter[tuple[str, str, str]]:
     )
 
 
-def _train_drops(units: Iterable[Unit]) -> Counter[tuple[str, str, str]]:
+def _unit_drops(units: Iterable[Unit], stage: str) -> Counter[tuple[str, str, str]]:
     out: Counter[tuple[str, str, str]] = Counter()
     for unit in units:
-        if unit.name.startswith("train/"):
+        if unit.name.startswith(stage):
             for (_, domain, reason), count in _drops([unit.table("dropped")]).items():
                 out[unit.name, domain, reason] += count
     return out
@@ -326,6 +329,6 @@ def _in_turn(lists: list[list[int]]) -> list[int]:
 
 
 def _metrics(units: Iterable[Unit]) -> Mapping[str, Any] | None:
-    unit = _first(units, "evaluate")
+    unit = _first(units, COMPARE)
     path = unit.folder / "metrics.json" if unit else None
     return tables.read_json(path) if path and path.exists() else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from importlib import resources
 from typing import Any
@@ -20,7 +21,7 @@ def render(findings: Findings) -> str:
     return _environment().get_template("report.html.j2").render(
         findings=findings,
         metrics=metrics,
-        verdict=words.verdict(metrics),
+        verdict=words.verdict(metrics) if metrics or not findings.built else _made(findings),
         further=words.further(metrics),
         unscored=words.unscored_note(metrics) if metrics else "",
         models=views.shown_models(metrics) if metrics else [],
@@ -30,6 +31,15 @@ def render(findings: Findings) -> str:
         curves=_curves(findings),
         views=views,
     )  # fmt: skip
+
+
+def _made(findings: Findings) -> words.Verdict:
+    """What a run of data only came to."""
+    counts = {name: f"{count:,}" for count, name in views.flow(findings)}
+    responses, kept = counts.get("responses", "0"), counts.get("kept", "0")
+    rows = f"{counts.get('SFT rows', '0')} SFT rows and {counts.get('DPO pairs', '0')} DPO pairs"
+    made = f"{responses} responses to {kept} prompts became {rows}. "
+    return words.Verdict("unclear", made + words.verdict(None).text)
 
 
 def _curves(findings: Findings) -> list[dict[str, Any]]:
@@ -44,6 +54,12 @@ def _curves(findings: Findings) -> list[dict[str, Any]]:
         }
         for unit, rows in findings.curves.items()
     ]
+
+
+def _breakable(name: str) -> Markup:
+    """A name that may be broken after its punctuation, so that narrow columns cut no word."""
+    parts = re.split(r"(?<=[_/.\-])", name)
+    return Markup("<wbr>").join(parts)
 
 
 @cache
@@ -66,6 +82,7 @@ def _environment() -> Environment:
         "length": len,
         "whole": lambda value: "–" if value is None else f"{value:,.0f}",
         "short": lambda value: "–" if value is None else charts.short(value),
+        "breakable": _breakable,
         "plain_name": lambda name: str(name).rstrip("/").rpartition("/")[2],
     }
     return environment

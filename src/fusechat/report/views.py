@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from fusechat.metrics.text import MARKS, direction, percent, points, title
 from fusechat.report import charts
-from fusechat.report.collect import Findings, ScoreBox
+from fusechat.report.collect import COMPARE, Findings, ScoreBox
 
 TEXT_SHOWN = 6000
 """Characters of a response that the page shows; the rest is counted."""
@@ -29,9 +29,9 @@ _STATUSES = (
 
 def shown_models(metrics: Mapping[str, Any]) -> list[str]:
     """Columns of the main table: base, SFT, fused and the best source, where there are such."""
-    every, best = list(metrics["average"]["models"]), metrics.get("best_source")
-    ours = [m for m in ("target", "train.sft", "train.dpo") if m in every]
-    return ours + [best] * (best is not None)
+    ours = [m for m in ("target", "train.sft", "train.dpo") if m in metrics["average"]["models"]]
+    best = metrics.get("best_source")
+    return ours if best is None else [*ours, best]
 
 
 def source_models(metrics: Mapping[str, Any]) -> list[str]:
@@ -61,32 +61,31 @@ def _cell(entries: Mapping[str, Any], model: str) -> dict[str, Any]:
 
 
 def comparisons(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A forest of intervals for each pair of models: its tasks, then the average."""
+    """Forests of intervals on one scale.
+
+    One forest for each pair of models, with a row for each task and the average; where there
+    is one task only, one forest with a row for each pair.
+    """
     places = list(metrics["tasks"].items())
-    if len(places) > 1:
-        places.append(("average", metrics["average"]))
-    every = [d for _, place in places for d in place["differences"]]
-    bounds = [100 * d[end] for d in every for end in ("low", "high") if d[end] is not None]
+    one = len(places) == 1
+    places += [] if one else [("average", metrics["average"])]
+    found = [(task, d) for task, place in places for d in place["differences"]]
+    bounds = [100 * d[end] for _, d in found for end in ("low", "high") if d[end] is not None]
     scale = charts.axis(min([0.0, *bounds]), max([0.0, *bounds]), 6)
-    pairs = dict.fromkeys((d["model"], d["against"]) for d in every)
-    return [
-        {
-            "model": model,
-            "against": against,
-            "title": f"{title(model)} against {title(against)}",
-            "ticks": charts.tick_strip(scale, signed=True),
-            "rows": [
-                _forest_row(task, d, scale)
-                for task, place in places
-                for d in place["differences"]
-                if (d["model"], d["against"]) == (model, against)
-            ],
-        }
-        for model, against in pairs
-    ]
+    best = metrics.get("best_source")
+    forests: dict[str, list[dict[str, Any]]] = {}
+    for task, entry in found:
+        against = title(entry["against"]) + (" (best source)" if entry["against"] == best else "")
+        pair = f"{title(entry['model'])} against {against}"
+        name, label = (task, pair) if one else (pair, task)
+        forests.setdefault(name, []).append(_forest_row(task, label, entry, scale))
+    ticks = charts.tick_strip(scale, signed=True)
+    return [{"title": name, "ticks": ticks, "rows": rows} for name, rows in forests.items()]
 
 
-def _forest_row(task: str, entry: Mapping[str, Any], scale: charts.Axis) -> dict[str, Any]:
+def _forest_row(
+    task: str, label: str, entry: Mapping[str, Any], scale: charts.Axis
+) -> dict[str, Any]:
     kind = direction(entry)
     strip = Markup("")
     if entry["difference"] is not None:
@@ -94,9 +93,13 @@ def _forest_row(task: str, entry: Mapping[str, Any], scale: charts.Axis) -> dict
         strip = charts.interval_strip(middle, low, high, scale, kind)
     return {
         "task": task,
+        "label": label,
+        "model": entry["model"],
+        "against": entry["against"],
         "kind": kind,
         "mark": MARKS[kind],
         "strip": strip,
+        "why": entry.get("missing", ""),
         "difference": points(entry["difference"]),
         "low": points(entry["low"]),
         "high": points(entry["high"]),
@@ -164,7 +167,9 @@ def sampled(findings: Findings) -> dict[str, Any]:
         )
     parts = _named(finishes, _FINISHES)
     bar = charts.stacked(parts, "responses")
-    return {"total": sum(finishes.values()), "parts": parts, "bar": bar, "rows": rows}
+    reasons = _reasons(findings.sample_drops)
+    total = sum(finishes.values())
+    return {"total": total, "parts": parts, "bar": bar, "rows": rows, "reasons": reasons}
 
 
 def _named(
@@ -194,9 +199,7 @@ def built(findings: Findings) -> list[dict[str, Any]]:
     """Per domain: SFT rows, DPO pairs and dropped prompts, with reasons."""
     out = []
     for domain in _domains(findings):
-        drops = Counter(
-            {key: n for key, n in findings.build_drops.items() if key[1] == domain}
-        )
+        drops = Counter({key: n for key, n in findings.build_drops.items() if key[1] == domain})
         counts = {
             name: sum(by.get(domain, Counter()).values()) for name, by in findings.chosen.items()
         }
@@ -345,7 +348,7 @@ def unit_rows(findings: Findings, evaluation: bool) -> list[dict[str, Any]]:
     """Units of the plan with what their manifests say; of the evaluation, or all others."""
     rows = []
     for unit in findings.units:
-        if unit.name.startswith("evaluate/") != evaluation:
+        if (unit.name.startswith("evaluate/") and unit.name != COMPARE) != evaluation:
             continue
         manifest = unit.manifest or {}
         tables = manifest.get("tables", {})

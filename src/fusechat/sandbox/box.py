@@ -62,6 +62,8 @@ class Verdict:
     seconds: float = 0.0
     """Wall-clock time."""
     cpu_seconds: float = 0.0
+    peak_mb: float = 0.0
+    """Most resident memory of a process, the interpreter's own (some 30 MB) included."""
 
 
 class Sandbox:
@@ -103,7 +105,10 @@ class Sandbox:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
     ) -> None:
         self.close()
 

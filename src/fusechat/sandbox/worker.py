@@ -128,8 +128,8 @@ class Worker:
             _remove(private)
         seconds = round(time.monotonic() - started, 3)
         found = _judge(run, nonce, os.waitstatus_to_exitcode(status), used, bounds)
-        cpu = round(used.ru_utime + used.ru_stime, 3)
-        return {**found, "seconds": seconds, "cpu_seconds": cpu}
+        cpu, peak = round(used.ru_utime + used.ru_stime, 3), round(used.ru_maxrss / 1024, 1)
+        return {**found, "seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak}
 
     def _bounds(self) -> Bounds:
         limits = self._limits

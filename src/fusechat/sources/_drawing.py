@@ -66,17 +66,19 @@ class Warp:
 def _nucleus_edge(odds: torch.Tensor, top_p: float) -> torch.Tensor:
     """Probability of the least likely token of each row's nucleus `[rows, 1]`.
 
-    Sorting a whole vocabulary is slow and the nucleus is mostly small, so the likeliest few are
-    looked at first, and more of them until each row's edge lies within.
+    Sorting a whole vocabulary is slow and a nucleus is mostly small, so the likeliest few are
+    looked at first, and more of them for the rows whose edge is not among those.
     """
-    width = _FIRST_LOOK
-    while True:
-        values = odds.topk(min(width, odds.shape[-1])).values
+    edges = odds.new_empty(len(odds), 1)
+    rows, width = torch.arange(len(odds), device=odds.device), _FIRST_LOOK
+    while len(rows):
+        values = odds[rows].topk(min(width, odds.shape[-1])).values
         inside = values.cumsum(-1) - values < top_p
-        edge = values.where(inside, 2).amin(-1, keepdim=True)
-        if width >= odds.shape[-1] or bool((values[:, -1:] < edge).all()):
-            return edge
+        edges[rows] = values.where(inside, 2).amin(-1, keepdim=True)
+        settled = (values[:, -1:] < edges[rows])[:, 0]
+        rows = rows[~settled] if width < odds.shape[-1] else rows[:0]
         width *= 8
+    return edges
 
 
 def streams(seeds: Sequence[int], steps: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ from pydantic import Field
 from fusechat import chat
 from fusechat.local_models import Dtype, context_length, load, model_faults, model_name, using
 from fusechat.parts import SPEED, ModelName, Source, Where, Work
-from fusechat.records import Request, Response
+from fusechat.records import Finish, Request, Response
 
 if TYPE_CHECKING:
     import torch
@@ -153,5 +153,5 @@ class _Sampler:
         text = self.tokenizer.decode(
             ids[:-1] if ended else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        finish = "stop" if ended else "length"
+        finish: Finish = "stop" if ended else "length"
         return request.response(text.strip(), finish, tokens=len(ids), logprob=logprob)

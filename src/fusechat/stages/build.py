@@ -46,7 +46,7 @@ def build(context: UnitContext) -> dict[str, Any]:
         if (rule := settings.domains.get(key.domain)) is not None:
             group, rows = pool.group(number, rule.sources)
             decisions[-1] = decide(group, rows, rule)
-            counts.see(group)
+            counts.see(group, decisions[-1])
         context.progress.advance()
     place_all(pool.prompts, decisions, settings)
     writer = _Writer(pool, decisions, context.inputs["prompts"] / "prompts")

@@ -26,11 +26,11 @@ class Counts:
         self._windows = {
             domain: Window(rule.dpo)
             for domain, rule in settings.domains.items()
-            if rule.dpo is not None and _has_window(rule.dpo)
+            if rule.dpo is not None and "dpo" in rule.split.asks and _has_window(rule.dpo)
         }
 
-    def see(self, group: Group) -> None:
-        """Take in one prompt's responses."""
+    def see(self, group: Group, decision: Decision) -> None:
+        """Take in one prompt's responses, and whether they gave a pair."""
         count = self._judged[group.domain]
         names = self._settings.domains[group.domain].annotators()
         for response in group.responses:
@@ -40,7 +40,7 @@ class Counts:
                 judged = response.scores.get(name)
                 count["no score" if judged is None else judged.status] += 1
         if group.domain in self._windows:
-            self._windows[group.domain].see(group)
+            self._windows[group.domain].see(group, decision.gives("dpo"))
 
     def report(self, prompts: Sequence[PromptKey], decisions: Sequence[Decision]) -> dict[str, Any]:
         """The counts for the manifest."""
@@ -93,27 +93,30 @@ class Window:
 
     def __post_init__(self) -> None:
         self._variants = {
-            "pairs": self.strategy,
             "without_min": self.strategy.model_copy(update={"min_margin": None}),
             "without_max": self.strategy.model_copy(update={"max_margin": None}),
             "without_window": self.strategy.model_copy(update=dict.fromkeys(_ENDS)),
         }
 
-    def see(self, group: Group) -> None:
-        """Take in one prompt's responses."""
+    def see(self, group: Group, has_pair: bool) -> None:
+        """Take in one prompt's responses, and whether they gave a pair inside the window.
+
+        A wider window is taken to keep what this one keeps, so only the others are tried.
+        """
+        widest = self._variants["without_window"].select(group)
+        self.kept["pairs"] += has_pair
+        if isinstance(widest, Refusal):
+            return
+        first = widest[0]
+        if isinstance(first, PairChoice) and first.margin is not None:
+            self.gaps.append(first.margin)
         for name, strategy in self._variants.items():
-            picks = strategy.select(group)
-            if isinstance(picks, Refusal):
-                continue
-            self.kept[name] += 1
-            first = picks[0]
-            if name == "without_window" and isinstance(first, PairChoice) and first.margin:
-                self.gaps.append(first.margin)
+            self.kept[name] += has_pair or not isinstance(strategy.select(group), Refusal)
 
     def report(self) -> dict[str, Any]:
         """Prompts with a pair under this and wider windows, and quantiles of the gap that each
         prompt's first source has where there is no window."""
-        prompts = {name: self.kept[name] for name in self._variants}
+        prompts = {name: self.kept[name] for name in ("pairs", *self._variants)}
         ends = {name: getattr(self.strategy, name) for name in _ENDS}
         return {**ends, **prompts, "gap_quantiles": quantiles(self.gaps)}
 

@@ -47,7 +47,7 @@ class EvaluateTask(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str
+    name: str = Field(pattern=r"^[\w.-]+$")
     """How the task is called in units and tables; the part's name where not given."""
     task: TaskPart
     split: str = "test"

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from fusechat.digests import digest_bytes
 from fusechat.parts import Group, Judged, Seen
-from fusechat.records import Response, Status
+from fusechat.records import Status, is_whole
 from fusechat.tables import read_dicts, shards
 
 STATUSES: tuple[Status, ...] = ("ok", "unscorable", "error")
@@ -65,7 +65,7 @@ class Pool:
     files: tuple[tuple[Path, ...], ...]
     """Shards of each source."""
     columns: Mapping[str, np.ndarray[Any, Any]]
-    """By name, `[responses]`: id, prompt, source, index, finish, whole, digest, tokens, shard, row."""
+    """`id, prompt, source, index, finish, whole, digest, tokens, shard, row`, `[responses]`."""
     starts: np.ndarray[Any, Any]
     """`[prompts + 1]`: rows `starts[p]` to `starts[p + 1]` belong to prompt `p`."""
     judgements: Mapping[str, Judgements]
@@ -192,14 +192,9 @@ def _columns(
         "shard": np.full(count, shard, np.int32),
         "row": np.array(rows, np.int32),
         "tokens": np.array([-1 if r["tokens"] is None else r["tokens"] for r in records], np.int32),
-        "whole": np.array([_whole(r) for r in records], np.bool_),
+        "whole": np.array([is_whole(r["finish"], r["text"]) for r in records], np.bool_),
         "digest": np.array([_text_digest(r["text"]) for r in records], "S16"),
     }
-
-
-def _whole(record: Mapping[str, Any]) -> bool:
-    seen: dict[str, Any] = {"finish": record["finish"], "text": record["text"]}
-    return Response.model_construct(**seen).whole
 
 
 def _text_digest(text: str) -> bytes:

@@ -153,7 +153,7 @@ def _sample_counts(context: UnitContext, job: RowJob, missing: int) -> dict[str,
         "finish": dict(finish),
         "errors": dict(errors.most_common(20)),
         "prompts_without_response": missing,
-        "adopted": len(job.adopted),
+        "adopted": sum(row.made_from in job.adopted for row in job.rows),
     }
 
 
@@ -173,5 +173,5 @@ def _annotate_counts(
         "status": dict(status),
         "reasons": {name: dict(count.most_common(20)) for name, count in reasons.items()},
         "sources": {name: dict(count) for name, count in sources.items()},
-        "adopted": len(job.adopted),
+        "adopted": sum(row.made_from in job.adopted for row in job.rows),
     }

@@ -70,6 +70,10 @@ class Checkpoints:
             write_json(folder / "state.json", {"step": step, "run": digest(self.run)})
 
         publish(self.folder / str(step), write, "train.checkpoint")
+        self.prune()
+
+    def prune(self) -> None:
+        """Remove all but the newest `keep`; a run killed after a save may have left one more."""
         for old in self._steps()[: -self.keep]:
             shutil.rmtree(self.folder / str(old))
 

@@ -71,8 +71,8 @@ def _train(job: Job, ranks: Ranks) -> dict[str, Any]:
     reference = _read_reference(job, ranks)
     resumable = reference is not None or not job.settings.loss.needs_reference
     begun = checkpoints.newest() if resumable else None
-    if begun is None and ranks.main:
-        checkpoints.clear()
+    if ranks.main:
+        checkpoints.prune() if begun else checkpoints.clear()
     model = _load(job, begun.folder if begun else job.base, ranks)
     engine = _engine(job, model, ranks)
     if reference is None and not resumable:

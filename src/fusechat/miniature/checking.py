@@ -1,0 +1,222 @@
+"""Accuracy of zoo models per domain: greedy answers, graded as the tasks say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fusechat.miniature.world import DOMAINS
+from fusechat.parts import Annotator, Task, Where, load_part
+from fusechat.records import Candidate, Prompt, Request, Response, Score
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+MOST_TOKENS = 80
+"""New tokens that suffice for every right answer in every tokenizer of the zoo."""
+Answer = tuple[str, bool]
+"""A text, and whether the model ended it itself."""
+
+
+def load(folder: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerFast]:
+    """A causal model of the zoo in float32, ready to answer, and its tokenizer."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    )
+    return model.eval(), AutoTokenizer.from_pretrained(folder)
+
+
+def answers(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    batch: int = 100,
+    **sampling: Any,
+) -> list[list[Answer]]:
+    """Answers to each text, in order: one greedy answer, or as `sampling` says.
+
+    `sampling` are settings of `generate`, such as `do_sample` and `num_return_sequences`.
+    """
+    order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+    out: list[list[Answer]] = [[] for _ in texts]
+    for start in range(0, len(order), batch):
+        places = order[start : start + batch]
+        found = _generate(model, tokenizer, [texts[i] for i in places], sampling)
+        each = len(found) // len(places)
+        for at, place in enumerate(places):
+            out[place] = found[at * each : (at + 1) * each]
+    return out
+
+
+def _generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    texts: Sequence[str],
+    sampling: dict[str, Any],
+) -> list[Answer]:
+    import torch
+
+    opened = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, tokenize=False
+        )
+        for text in texts
+    ]
+    given = tokenizer(opened, return_tensors="pt", padding=True, add_special_tokens=False)
+    with torch.no_grad():
+        made = model.generate(
+            input_ids=given["input_ids"],
+            attention_mask=given["attention_mask"],
+            max_new_tokens=MOST_TOKENS,
+            **{"do_sample": False, **sampling},
+        )
+    out = []
+    for ids in made[:, given["input_ids"].shape[1] :].tolist():
+        ended = tokenizer.eos_token_id in ids
+        kept = ids[: ids.index(tokenizer.eos_token_id)] if ended else ids
+        out.append((tokenizer.decode(kept), ended))
+    return out
+
+
+def graded(task: Task, prompts: Sequence[Prompt], given: Sequence[Answer]) -> list[Score]:
+    """Scores of one answer a prompt, by the annotator that `task` names, in order."""
+    settings = task.graded_by()
+    if settings is None:
+        raise ValueError(f"{type(task).__name__} does not say how it is graded.")
+    annotator = load_part("annotators", settings)
+    assert isinstance(annotator, Annotator)
+    rows = [_candidate(prompt, *answer) for prompt, answer in zip(prompts, given, strict=True)]
+    with annotator.open(Where(processes=1)) as work:
+        scores = {score.response_id: score for score in work(iter(rows))}
+    return [scores[row.response.id] for row in rows]
+
+
+def _candidate(prompt: Prompt, text: str, ended: bool) -> Candidate:
+    request = Request(
+        prompt=prompt, source="zoo", index=0, seed=0, model="zoo", made_from=prompt.id
+    )
+    response: Response = request.response(text, "stop" if ended else "length")
+    return Candidate(prompt=prompt, response=response, annotator="rule", made_from=prompt.id)
+
+
+def mini_task(domain: str, size: int, seed: int = 0) -> Task:
+    """The miniature task of a domain."""
+    task = load_part("tasks", {"use": f"mini_{domain}", "size": size, "seed": seed})
+    assert isinstance(task, Task)
+    return task
+
+
+def accuracy(folder: Path, split: str = "dev", size: int = 100, seed: int = 0) -> dict[str, float]:
+    """Share of right greedy answers per domain, in [0, 1]; cut answers count as wrong.
+
+    Raises `RuntimeError` where an annotator could not judge whole answers.
+    """
+    model, tokenizer = load(folder)
+    found: dict[str, float] = {}
+    for domain in DOMAINS:
+        task = mini_task(domain, size, seed)
+        prompts = [row for row in task.prompts(split) if isinstance(row, Prompt)]
+        given = [a[0] for a in answers(model, tokenizer, [p.messages[0].content for p in prompts])]
+        scores = graded(task, prompts, given)
+        failed = [score.reason for score in scores if score.status == "error"]
+        if failed:
+            raise RuntimeError(f"{domain} could not be graded: {failed[0]}")
+        found[domain] = sum(score.value or 0.0 for score in scores) / len(scores)
+    return found
+
+
+def table(zoo: Path, names: Sequence[str], split: str, size: int) -> Iterator[str]:
+    """Lines of a table: accuracy per domain (%) of each model, on `size` prompts a domain."""
+    yield "model     " + "".join(f"{d:>7}" for d in DOMAINS) + f"{'mean':>8}"
+    for name in names:
+        found = accuracy(zoo / name, split, size)
+        mean = sum(found.values()) / len(found)
+        yield (
+            f"{name:<10}"
+            + "".join(f"{100 * found[d]:7.1f}" for d in DOMAINS)
+            + f"{100 * mean:8.1f}"
+        )
+
+
+def reward_accuracy(zoo: Path, split: str = "dev", size: int = 100, samples: int = 5) -> str:
+    """One line: how often the reward model puts a right answer above a wrong one.
+
+    Pairs are of two sampled answers (temperature 0.8, top-p 0.95) of one source to one chat
+    prompt, one of them right by the rule and one wrong.
+    """
+    import torch
+
+    from fusechat.miniature.specs import SOURCES
+
+    task = mini_task("chat", size)
+    prompts = [row for row in task.prompts(split) if isinstance(row, Prompt)]
+    reward = load_reward(zoo / "reward")
+    won: dict[str, list[bool]] = {}
+    for name in SOURCES:
+        torch.manual_seed(0)
+        model, tokenizer = load(zoo / name)
+        drawn = answers(
+            model, tokenizer, [p.messages[0].content for p in prompts], do_sample=True,
+            temperature=0.8, top_p=0.95, top_k=0, num_return_sequences=samples,
+        )  # fmt: skip
+        won[name] = _won(task, prompts, drawn, reward)
+    every = [one for some in won.values() for one in some]
+    parts = ", ".join(f"{n} {_percent(some)} of {len(some)}" for n, some in won.items())
+    return f"reward: {_percent(every)} of {len(every)} same-source pairs in order ({parts})"
+
+
+def _percent(won: Sequence[bool]) -> str:
+    return f"{100 * sum(won) / len(won):.1f} %" if won else "none"
+
+
+Reward = Callable[[Sequence[tuple[str, str]]], list[float]]
+
+
+def load_reward(folder: Path) -> Reward:
+    """A function from (prompt, answer) texts to rewards (log-odds), in order."""
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, dtype=torch.float32, attn_implementation="eager"
+    ).eval()
+
+    def rewards(rows: Sequence[tuple[str, str]]) -> list[float]:
+        out: list[float] = []
+        for start in range(0, len(rows), 100):
+            whole = [
+                tokenizer.apply_chat_template(
+                    [{"role": "user", "content": text}, {"role": "assistant", "content": answer}],
+                    tokenize=False,
+                )
+                for text, answer in rows[start : start + 100]
+            ]
+            given = tokenizer(whole, return_tensors="pt", padding=True, add_special_tokens=False)
+            with torch.no_grad():
+                logits = model(
+                    input_ids=given["input_ids"], attention_mask=given["attention_mask"]
+                ).logits
+            out += logits[:, 0].tolist()
+        return out
+
+    return rewards
+
+
+def _won(
+    task: Task, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Answer]], reward: Reward
+) -> list[bool]:
+    flat = [(p, answer) for p, some in zip(prompts, drawn, strict=True) for answer in some]
+    scores = graded(task, [p for p, _ in flat], [answer for _, answer in flat])
+    given = reward([(p.messages[0].content, text) for p, (text, _) in flat])
+    won, each = [], len(drawn[0])
+    for start in range(0, len(flat), each):
+        rows = range(start, start + each)
+        right = [given[i] for i in rows if scores[i].value == 1.0]
+        wrong = [given[i] for i in rows if scores[i].value == 0.0]
+        won += [a > b for a in right for b in wrong]
+    return won

@@ -1,0 +1,67 @@
+"""The folder of one unit: what it holds, what can be adopted from it, what is set aside."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from fusechat.digests import digest_path
+from fusechat.executors.rows import answers_of, failed
+from fusechat.records import Record, Response, Score
+from fusechat.tables import read_json, shards, table_info
+
+SET_ASIDE = "set-aside"
+"""Rows made from other inputs than the present ones wait here to be adopted."""
+
+
+def made_tables(folder: Path) -> dict[str, dict[str, Any]]:
+    """Rows and digest of all that a unit made: tables, a model, metrics."""
+    out: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.iterdir()):
+        if path.is_dir() and shards(path):
+            info = table_info(path)
+            out[path.name] = {"rows": info.rows, "digest": info.digest}
+        elif path.name in ("model", "metrics.json", "metrics.jsonl"):
+            out[path.name] = {"digest": digest_path(path)}
+    return out
+
+
+def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:
+    """Rows that the part of this digest already made anywhere in the workspace, by `made_from`.
+
+    Failed rows are left out. A unit's own rows count only where they were set aside.
+    """
+    out: dict[str, Record] = {}
+    for path in sorted(workspace.rglob("unit.json")):
+        made = read_json(path)
+        if made.get("part") != part:
+            continue
+        row_type = Response if made["kind"] == "sample" else Score
+        place = path.parent / SET_ASIDE if path.parent == folder else path.parent
+        for row in answers_of(place, row_type):
+            if not failed(row):
+                out.setdefault(row.made_from, row)  # type: ignore[attr-defined]
+    return out
+
+
+def set_aside(folder: Path) -> None:
+    """Keep a unit's rows for adoption, out of the way of those made from other inputs."""
+    aside = folder / SET_ASIDE
+    aside.mkdir(exist_ok=True)
+    for name in ("data", "journal"):
+        if not (folder / name).exists():
+            continue
+        for path in sorted((folder / name).iterdir()):
+            (aside / name).mkdir(exist_ok=True)
+            number = sum(1 for _ in (aside / name).iterdir())
+            path.rename(aside / name / f"{number:05d}{path.suffix}")
+
+
+def remove_tables(folder: Path) -> None:
+    """Remove all that an earlier attempt made; its log stays."""
+    for path in folder.iterdir() if folder.exists() else ():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name not in ("unit.json", "log.txt"):
+            path.unlink()

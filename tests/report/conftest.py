@@ -1,0 +1,30 @@
+"""Makes the workspace builder beside this file a fixture (test folders are no packages)."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def made() -> ModuleType:
+    """The module `workspace.py` of this folder."""
+    path = Path(__file__).with_name("workspace.py")
+    spec = importlib.util.spec_from_file_location("report_workspace", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def whole(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(run folder, workspace) of a run with everything. Read only."""
+    root = tmp_path_factory.mktemp("workspace")
+    return made.whole_run(root), root

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import math
+import xml.etree.ElementTree as ET
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusechat.report import charts
+
+finite = st.floats(-1e6, 1e6, allow_nan=False)
+
+
+@given(finite, finite, st.integers(2, 8))
+def test_an_axis_covers_its_values_in_even_steps(left: float, right: float, count: int) -> None:
+    low, high = min(left, right), max(left, right)
+    axis = charts.axis(low, high, count)
+    slack = 1e-6 * max(1.0, high - low)
+    assert axis.low <= low + slack
+    assert axis.high >= high - slack
+    steps = {
+        round((b - a) / (axis.ticks[1] - axis.ticks[0]), 6)
+        for a, b in zip(axis.ticks, axis.ticks[1:], strict=False)
+    }
+    assert steps == {1.0}
+    assert len(axis.ticks) <= 2 * count + 3
+
+
+def test_an_axis_has_round_ticks() -> None:
+    assert charts.axis(-39, 71, 6).ticks == (-40, -20, 0, 20, 40, 60, 80)
+    assert charts.axis(0.01, 0.098, 4).ticks == (0.0, 0.05, 0.1)
+
+
+def test_a_constant_series_still_has_an_axis() -> None:
+    axis = charts.axis(3.0, 3.0)
+    assert axis.low < 3.0 < axis.high
+    assert charts.axis(0.0, 0.0).low < 0.0
+
+
+def test_places_are_percent_of_the_scale_and_never_beyond_it() -> None:
+    axis = charts.axis(0, 100, 5)
+    assert axis.percent(25) == "25.00%"
+    assert axis.percent(-7) == "0.00%"
+    assert axis.percent(1e9) == "100.00%"
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0"),
+        (-2.5, "−2.5"),
+        (0.00002, "2e−5"),
+        (12345, "12.3k"),
+        (2.5e6, "2.5M"),
+        (0.1256, "0.126"),
+    ],
+)
+def test_numbers_are_short(value: float, text: str) -> None:
+    assert charts.short(value) == text
+
+
+def test_a_chart_is_well_formed_and_escapes_its_names() -> None:
+    line = charts.Series("<b>&", [(1, 0.5), (2, 0.25)], "main")
+    found = ET.fromstring(charts.curves('a "<script>"', [line]))
+    assert found.attrib["aria-label"] == 'a "<script>": <b>& from 0.5 to 0.25'
+    assert found.find("polyline") is not None
+
+
+def test_a_stacked_bar_says_its_numbers_in_words_and_shows_shares_of_the_whole() -> None:
+    found = ET.fromstring(
+        charts.stacked([("kept", 3, "good"), ("cut", 1, "warn"), ("x", 0, "bad")], "rows")
+    )
+    assert found.attrib["aria-label"] == "rows: kept 3, cut 1, x 0"
+    assert [span.text for span in found] == ["75%", "25%"]
+
+
+def test_columns_become_panels_with_chosen_beside_rejected_and_held_out_beside_training() -> None:
+    rows: list[dict[str, object]] = [
+        {"step": 1, "loss": 0.7, "rows": 8, "epoch": 0.1, "token_logps_chosen": -1,
+         "logps/rejected": -9, "logps/chosen": -5, "eval_loss": 0.8},
+        {"step": 2, "loss": 0.6, "token_logps_chosen": -2, "logps": {"chosen": -4, "rejected": -8}},
+    ]  # fmt: skip
+    found = {title: {s.name: s.points for s in lines} for title, lines in charts.panels(rows)}
+    assert list(found) == ["Loss", "Log-probability, nats", "Log-probability of a token, nats"]
+    assert found["Loss"] == {"training": [(1, 0.7), (2, 0.6)], "held-out": [(1, 0.8)]}
+    assert found["Log-probability, nats"]["rejected"] == [(1, -9), (2, -8)]
+
+
+def test_a_step_that_was_done_again_after_a_kill_is_drawn_once() -> None:
+    rows = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 0.5}]
+    ((_, (line,)),) = charts.panels(rows)
+    assert line.points == [(1, 1.0), (2, 0.5)]
+
+
+def test_numbers_that_are_not_finite_are_not_drawn() -> None:
+    rows = [{"step": 1, "loss": math.nan}, {"step": 2, "loss": 0.5}]
+    ((_, (line,)),) = charts.panels(rows)
+    assert line.points == [(2, 0.5)]
+
+
+@given(st.integers(1, 5000))
+def test_thinning_keeps_the_ends_and_bounds_the_number(count: int) -> None:
+    points = [(float(i), 0.0) for i in range(count)]
+    kept = charts.thinned(points)
+    assert (kept[0], kept[-1]) == (points[0], points[-1])
+    assert len(kept) <= 301

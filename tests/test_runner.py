@@ -1,0 +1,242 @@
+"""Runs: nothing twice, nothing lost, the same bytes after a kill, and one run at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fusechat.errors import TooManyErrorsError, WorkspaceBusyError
+from fusechat.locks import workspace_lock
+from fusechat.planner import plan
+from fusechat.recipe import load_recipe
+from fusechat.runner import Options, RunResult, run
+
+RECIPE = """\
+name: small
+prompts:
+  hello: {{use: files, path: prompts.jsonl, domain: chat}}
+sources:
+  one: {{use: 'outside_parts:Naughty', how: raise, tally: {tally}, samples: {samples}}}
+{more}
+annotators:
+  length: {{scale: {scale}}}
+build:
+  chat:
+    split: {{rule: filter_then_share}}
+    sft: {{use: best_of, by: length}}
+    dpo: {{use: same_source_margin, by: length, min_margin: {margin}, max_margin: 1.0}}
+max_error_share: {share}
+"""
+
+
+class Lab:
+    """A recipe folder whose source keeps a tally of its calls."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.tally = folder, folder / "tally"
+        self.words = [f"word{i}" for i in range(6)]
+
+    def run(self, options: Options | None = None, **changes: Any) -> RunResult:
+        values = {"samples": 3, "more": "", "scale": 100.0, "margin": 0.0, "share": 0.01} | changes
+        rows = "".join(json.dumps({"prompt": word}) + "\n" for word in self.words)
+        (self.folder / "prompts.jsonl").write_text(rows)
+        (self.folder / "r.yaml").write_text(RECIPE.format(tally=self.tally, **values))
+        self.tally.unlink(missing_ok=True)
+        return run(load_recipe(self.folder / "r.yaml"), self.folder / "ws", options=options)
+
+    def calls(self) -> int:
+        return len(self.tally.read_text().splitlines()) if self.tally.exists() else 0
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Lab:
+    return Lab(tmp_path)
+
+
+def test_a_second_run_does_nothing(lab: Lab) -> None:
+    assert lab.run().ran == ("prompts", "sample/one", "annotate/length", "build")
+    assert lab.run().ran == ()
+
+
+def test_from_3_to_5_samples_asks_for_two_more_a_prompt(lab: Lab) -> None:
+    lab.run()
+    assert lab.calls() == 18
+    result = lab.run(samples=5)
+    assert lab.calls() == 12
+    assert len(list(result["sample/one"].rows())) == 30
+    assert result["annotate/length"].manifest["counts"]["adopted"] == 18
+
+
+def test_more_prompts_cost_only_themselves(lab: Lab) -> None:
+    lab.run()
+    lab.words.insert(2, "a new one")
+    lab.run()
+    assert lab.calls() == 3
+
+
+def test_a_further_source_samples_only_itself(lab: Lab) -> None:
+    lab.run()
+    result = lab.run(more="  two: {use: echo, samples: 3}")
+    assert lab.calls() == 0
+    assert result.ran == ("sample/two", "annotate/length", "build")
+    assert result["annotate/length"].manifest["counts"]["adopted"] == 18
+
+
+def test_a_new_margin_runs_only_build_and_says_what_changed(lab: Lab) -> None:
+    lab.run()
+    lab.run(margin=0.0)
+    recipe = load_recipe(lab.folder / "r.yaml", {"build.chat.dpo.min_margin": 0.05})
+    planned = plan(recipe, lab.folder / "ws")
+    assert "min_margin changed 0.0 -> 0.05" in planned.standing(planned["build"]).why
+    assert lab.run(margin=0.05).ran == ("build",)
+
+
+def test_a_new_annotator_setting_scores_again_and_samples_nothing(lab: Lab) -> None:
+    lab.run()
+    result = lab.run(scale=50.0)
+    assert (lab.calls(), result.ran) == (0, ("annotate/length", "build"))
+    assert result["annotate/length"].manifest["counts"]["adopted"] == 0
+
+
+def test_a_renamed_source_takes_its_rows_along(lab: Lab) -> None:
+    lab.run()
+    text = (lab.folder / "r.yaml").read_text().replace("  one:", "  uno:")
+    (lab.folder / "r.yaml").write_text(text)
+    result = run(load_recipe(lab.folder / "r.yaml"), lab.folder / "ws")
+    assert lab.calls() == 18  # those of the first run
+    assert {row.source for row in result["sample/uno"].rows()} == {"uno"}
+
+
+def test_too_many_failed_rows_stop_the_unit_and_name_the_reason(lab: Lab) -> None:
+    lab.words[0] = "bad word"
+    with pytest.raises(TooManyErrorsError, match=r"3 of 18 rows failed \(16.7%") as caught:
+        lab.run()
+    assert "3 x RuntimeError: no such luck" in str(caught.value)
+    lab.run(share=0.2)
+    assert lab.calls() == 0  # every row, the failed ones too, was kept
+
+
+def test_retry_errors_asks_only_for_the_failed_rows_again(lab: Lab) -> None:
+    lab.words[0] = "bad word"
+    lab.run(share=0.2)
+    result = lab.run(options=Options(retry_errors=True), share=0.2)
+    assert Counter(line.split()[0] for line in lab.tally.read_text().splitlines()).keys() == {"bad"}
+    assert "sample/one" in result.ran
+
+
+def test_a_failed_response_is_neither_chosen_nor_rejected(lab: Lab) -> None:
+    lab.words[0] = "bad word"
+    result = lab.run(share=0.2)
+    dropped = list(result["build"].rows("dropped"))
+    bad = next(p.id for p in result["prompts"].rows("prompts") if "bad" in p.messages[0].content)
+    assert [row.prompt_id for row in dropped if row.reason == "no whole response"] == [bad]
+
+
+def test_a_refreshed_source_makes_what_follows_stale(lab: Lab) -> None:
+    lab.run()
+    result = lab.run(options=Options(refresh="sample/one"))
+    assert lab.calls() == 18
+    assert result.ran == ("sample/one",)  # the same bytes came out, so nothing follows
+
+
+def test_only_runs_the_named_unit_and_what_it_needs(lab: Lab) -> None:
+    assert lab.run(options=Options(only="sample")).ran == ("prompts", "sample/one")
+
+
+def test_a_second_run_on_the_workspace_is_refused_and_changes_nothing(lab: Lab) -> None:
+    with (
+        workspace_lock(lab.folder / "ws", "another"),
+        pytest.raises(WorkspaceBusyError, match=r"another, process \d+ on .*--wait does so"),
+    ):
+        lab.run()
+    assert not (lab.folder / "ws" / "sample").exists()
+
+
+def test_duplicate_prompts_are_dropped_with_the_set_that_won(lab: Lab) -> None:
+    lab.words += ["word0", "word0"]
+    result = lab.run()
+    dropped = list(result["prompts"].rows("dropped"))
+    assert [row.reason for row in dropped] == ["same prompt as in hello"] * 2
+    assert result["prompts"].manifest["counts"]["sets"]["hello"] == {
+        "read": 8, "kept": 6, "dropped": {"same prompt as in hello": 2}
+    }  # fmt: skip
+
+
+def tables(workspace: Path) -> dict[str, bytes]:
+    """Every table, model and metric of a workspace, by path."""
+    kept = (".parquet", ".safetensors", "metrics.json", "metrics.jsonl")
+    return {
+        str(path.relative_to(workspace)): path.read_bytes()
+        for path in sorted(workspace.rglob("*"))
+        if path.name.endswith(kept) and "checkpoints" not in path.parts
+    }
+
+
+def start(recipe: Path, workspace: Path, **environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "fusechat", "run", str(recipe), "--workspace", str(workspace)]
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return subprocess.Popen(
+        command,
+        env=os.environ | {"PYTHONPATH": paths} | environment,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Path:
+    return Path(__file__).resolve().parent.parent / "recipes" / "tiny.yaml"
+
+
+def test_a_data_run_killed_at_five_moments_ends_with_the_bytes_of_an_unbroken_one(
+    tiny: Path, tmp_path: Path
+) -> None:
+    """Five moments drawn from the places that an unbroken run passes; each kill resumes the last."""
+    log = tmp_path / "places"
+    whole = start(tiny, tmp_path / "whole", FUSECHAT_FAULT_LOG=str(log))
+    out, _ = whole.communicate(timeout=120)
+    assert whole.returncode == 0, out
+    places = Counter(log.read_text().split())
+    seed = 20261122
+    print("seed", seed, dict(places))
+    draw = random.Random(seed)
+    names = draw.sample(sorted(places), min(5, len(places)))
+    killed = 0
+    for name in names:
+        moment = f"{name}:{draw.randint(1, max(1, places[name] // 2))}"
+        process = start(tiny, tmp_path / "broken", FUSECHAT_KILL_AT=moment)
+        process.communicate(timeout=120)
+        killed += process.returncode == -signal.SIGKILL
+    assert killed >= 3, "too few of the moments were reached; draw others"
+    last = start(tiny, tmp_path / "broken")
+    out, _ = last.communicate(timeout=120)
+    assert last.returncode == 0, out
+    assert tables(tmp_path / "broken") == tables(tmp_path / "whole")
+
+
+def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tiny: Path, tmp_path: Path) -> None:
+    process = start(tiny, tmp_path / "ws")
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "ws").glob("sample/*/unit.json")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, out
+    assert "The same command goes on from here" in out
+    assert "Traceback" not in out
+    again = start(tiny, tmp_path / "ws")
+    out, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, out

@@ -1,0 +1,117 @@
+"""TRL as oracle: loss and gradient of whole steps on a random tiny Llama, in float32."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fusechat.losses.dpo import Dpo
+from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
+from fusechat.losses.sft import Sft
+from fusechat.parts import Loss
+from fusechat.training.engine import PaddedEngine
+from fusechat.training.examples import Example, Text
+from fusechat.training.ranks import Ranks
+from training_tiny import demonstrations, make_model, make_tokenizer, pairs
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+CPU = torch.device("cpu")
+
+
+def _arguments(config: Any, folder: Path, **more: Any) -> Any:
+    return config(
+        output_dir=str(folder), per_device_train_batch_size=6, report_to=[], use_cpu=True,
+        bf16=False, gradient_checkpointing=False, disable_tqdm=True, max_length=None, **more,
+    )  # fmt: skip
+
+
+def _conversations(rows: list[Any], *sides: str) -> list[dict[str, Any]]:
+    names = {"response": "completion"}
+    return [
+        {
+            "prompt": [{"role": "user", "content": row.messages[0].content}],
+            **{
+                names.get(side, side): [{"role": "assistant", "content": getattr(row, side)}]
+                for side in sides
+            },
+        }
+        for row in rows
+    ]
+
+
+def _examples(ids: torch.Tensor, mask: torch.Tensor, width: torch.Tensor) -> list[Text]:
+    """The rows of a batch as TRL collated it, without their padding."""
+    return [
+        Text(row[: int(n)].numpy().astype("int32"), int(m.argmax()))
+        for row, m, n in zip(ids, mask, width, strict=True)
+    ]
+
+
+def _ours(
+    model: Any, loss: Loss, examples: list[Example], reference: torch.Tensor | None
+) -> tuple[float, list[torch.Tensor]]:
+    result = PaddedEngine(model, loss, Ranks(CPU), 2).backward(examples, reference, 0.0)
+    return result.sums[0].item(), [parameter.grad for parameter in model.parameters()]
+
+
+def _assert_same(
+    ours: tuple[float, list[torch.Tensor]], loss: torch.Tensor, model: Any
+) -> None:
+    torch.autograd.backward(loss)
+    assert ours[0] == pytest.approx(loss.item(), rel=1e-4)
+    for one, parameter in zip(ours[1], model.parameters(), strict=True):
+        difference = (one - parameter.grad).norm() / parameter.grad.norm()
+        assert difference < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("loss_type", "loss"),
+    [("sigmoid", Dpo(beta=0.1)), ("sigmoid_norm", LengthNormalizedDpo(beta=10))],
+)
+def test_a_preference_step_has_the_loss_and_gradient_of_trls_dpo_trainer(
+    loss_type: str, loss: Any, tmp_path: Path
+) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    rows = _conversations(pairs(6), "chosen", "rejected")
+    policy, reference = make_model(seed=1), make_model(seed=2)
+    own = copy.deepcopy(policy)
+    trainer = trl.DPOTrainer(
+        model=policy, ref_model=reference, processing_class=make_tokenizer(),
+        args=_arguments(trl.DPOConfig, tmp_path, loss_type=[loss_type], beta=loss.beta),
+        train_dataset=datasets.Dataset.from_list(rows),
+    )  # fmt: skip
+    batch = next(iter(trainer.get_train_dataloader()))
+    texts = _examples(
+        batch["input_ids"], batch["completion_mask"], batch["attention_mask"].sum(1)
+    )
+    examples = [
+        Example(str(n), pair, 1.0) for n, pair in enumerate(zip(texts[:6], texts[6:], strict=True))
+    ]
+    known = PaddedEngine(copy.deepcopy(reference), loss, Ranks(CPU), 3).logps(examples)
+    theirs = trainer.compute_loss(trainer.model, batch)
+    assert theirs.item() != pytest.approx(0.6931, abs=1e-2)
+    _assert_same(_ours(own, loss, examples, known), theirs, trainer.model)
+
+
+def test_a_supervised_step_has_the_loss_and_gradient_of_trls_sft_trainer(tmp_path: Path) -> None:
+    trl = pytest.importorskip("trl")
+    datasets = pytest.importorskip("datasets")
+    model = make_model(seed=1)
+    own = copy.deepcopy(model)
+    rows = _conversations(demonstrations(6), "response")
+    trainer = trl.SFTTrainer(
+        model=model, processing_class=make_tokenizer(),
+        args=_arguments(trl.SFTConfig, tmp_path, completion_only_loss=True),
+        train_dataset=datasets.Dataset.from_list(rows),
+    )  # fmt: skip
+    batch = next(iter(trainer.get_train_dataloader()))
+    texts = _examples(
+        batch["input_ids"], batch["labels"] != -100, batch["attention_mask"].sum(1)
+    )
+    examples = [Example(str(n), (text,), 1.0) for n, text in enumerate(texts)]
+    theirs = trainer.compute_loss(trainer.model, batch)
+    _assert_same(_ours(own, Sft(), examples, None), theirs, trainer.model)
