@@ -63,6 +63,7 @@ class KillableChild:
         self,
         target: str,
         timeout: float,
+        *,
         recycle: int = 5000,
         memory_mb: int | None = None,
         start_timeout: float = 120.0,
@@ -139,7 +140,7 @@ class KillableChild:
         return Outcome(True, reply["value"])
 
     def _start(self) -> None:
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         settings = json.dumps([self._target, os.getpid(), self._memory_mb or 0, self._preload])
         self._process = subprocess.Popen(
@@ -252,7 +253,7 @@ def _answer(function: Callable[..., Any], payload: bytes) -> bytes:
 
 def _short(error: BaseException) -> str:
     try:
-        return str(error)[:300]
+        return str(error)[:300].encode("utf-8", "replace").decode()
     except Exception:  # noqa: BLE001 - an exception may fail to print itself
         return ""
 

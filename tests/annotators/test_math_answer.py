@@ -216,7 +216,8 @@ def test_an_answer_that_is_no_mathematics_is_wrong(judge: Judge) -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        "9^9^9^9", "1" * 1_000_000, "(" * 3000 + "1" + ")" * 3000, r"\sqrt{" * 400 + "1" + "}" * 400,
+        "9^9^9^9", "1" * 1_000_000, "(" * 3000 + "1" + ")" * 3000,
+        r"\sqrt{" * 400 + "1" + "}" * 400,
         "100000000!", r"\boxed{" * 5000, "{" * 100_000,
     ],
     ids=["tower", "megabyte", "nested", "roots", "factorial", "boxes", "braces"],

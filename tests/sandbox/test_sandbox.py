@@ -114,6 +114,24 @@ def test_a_dead_worker_is_replaced_and_the_program_judged_again(box: Sandbox) ->
     assert box.run(SQUARE, "assert square(3) == 9").status == "passed"
 
 
+def test_words_of_a_program_are_cut_and_can_be_stored(box: Sandbox) -> None:
+    verdict = box.run("", "raise ValueError(chr(0xd800) + 'x' * 10_000)")
+    assert verdict.message.encode()
+    assert len(verdict.message) <= 600
+    own = "class KeyError(Exception):\n    __module__ = 'builtins'\nraise KeyError"
+    assert box.run(own, "").exception == "an exception of its own"
+
+
+def test_a_program_that_forges_a_strange_verdict_harms_only_itself(box: Sandbox) -> None:
+    forge = (
+        "import sys, json, os\nframe = sys._getframe()\n"
+        "while 'nonce' not in frame.f_locals: frame = frame.f_back\n"
+        "told = {'nonce': frame.f_locals['nonce'], 'pid': os.getpid(), 'status': 'odd', 'x': []}\n"
+        "os.write(frame.f_locals['descriptor'], json.dumps(told).encode() + b'\\n')\nos._exit(0)\n"
+    )
+    assert box.run(forge, "").status == "crashed"
+
+
 def test_closing_leaves_no_process_and_no_folder() -> None:
     with Sandbox() as box:
         folder, pid = box._folder, box.pid
@@ -179,7 +197,8 @@ def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
-def test_it_works_for_an_ordinary_user() -> None:
+@pytest.mark.parametrize(("without", "levels"), [([], "full network"), (["landlock"], "network")])
+def test_it_works_for_an_ordinary_user(without: list[str], levels: str) -> None:
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin")
     check = "import sys; sys.exit(sys.version_info < (3, 11))"
     if python is None or subprocess.run([python, "-c", check]).returncode != 0:
@@ -187,7 +206,7 @@ def test_it_works_for_an_ordinary_user() -> None:
     script = (
         "import json, os\nfrom fusechat.sandbox import Sandbox\n"
         "kill = 'import os\\nos.kill(os.getppid(), 9)'\n"
-        "with Sandbox() as box:\n"
+        "import sys\nwith Sandbox(without=sys.argv[1:]) as box:\n"
         "    print(json.dumps([os.geteuid(), box.level,\n"
         "        box.run('x = 1', 'import statistics\\nassert x').status,\n"
         "        box.run('import socket', 'socket.socket()').exception,\n"
@@ -198,7 +217,7 @@ def test_it_works_for_an_ordinary_user() -> None:
         shutil.copytree(Path(fusechat.__file__).parent, folder / "fusechat")
         folder.chmod(0o755)
         done = subprocess.run(
-            [python, "-c", script], user=65534, group=65534, extra_groups=[], cwd=folder,
+            [python, "-c", script, *without], user=65534, group=65534, extra_groups=[], cwd=folder,
             capture_output=True, text=True, check=True,
             env={"PYTHONPATH": str(folder), "PATH": "/usr/bin:/bin"},
         )  # fmt: skip
@@ -206,5 +225,5 @@ def test_it_works_for_an_ordinary_user() -> None:
         shutil.rmtree(folder)
     user, level, passed, socket_error, kill_error = json.loads(done.stdout)
     assert (user, passed) == (65534, "passed")
-    assert level in ("full", "network")
+    assert level in levels.split()
     assert (socket_error, kill_error) == ("PermissionError", "PermissionError")

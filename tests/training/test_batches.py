@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from fusechat.training.batches import PADDED_TOKENS, cut, epoch_order, pad
-from fusechat.training.examples import Example, Text
 from hypothesis import given
 from hypothesis import strategies as st
 from training_tiny import random_examples
+
+from fusechat.training.batches import PADDED_TOKENS, cut, epoch_order, pad
+from fusechat.training.examples import Example, Text
 
 
 @given(st.integers(0, 200), st.integers(0, 5), st.integers(0, 3))
@@ -40,8 +41,8 @@ def test_the_ranks_micro_batches_hold_every_row_once(
 
 def test_rows_of_like_length_share_a_micro_batch() -> None:
     examples = random_examples(12, 1, seed=3)
-    lengths = [[examples[row].longest for row in batch] for batch in cut(examples, 4)]
-    assert sum(lengths, []) == sorted((e.longest for e in examples), reverse=True)
+    lengths = [examples[row].longest for batch in cut(examples, 4) for row in batch]
+    assert lengths == sorted((e.longest for e in examples), reverse=True)
 
 
 def test_without_a_size_a_micro_batch_fits_its_budget_of_padded_tokens() -> None:

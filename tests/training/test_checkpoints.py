@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from training_tiny import bytes_of, make_model, make_tokenizer
+
 from fusechat.errors import TrainingError
 from fusechat.training.checkpoints import Checkpoints, restore_optimizer
 from fusechat.training.models import load_model, make_optimizer, publish, without_bars
 from fusechat.training.settings import SftSettings
-from training_tiny import bytes_of, make_model, make_tokenizer
 
 CPU = torch.device("cpu")
 

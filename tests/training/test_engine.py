@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from training_tiny import FAMILIES, make_model, random_examples
+
 from fusechat.losses.dpo import Dpo
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
@@ -14,7 +16,6 @@ from fusechat.parts import Loss
 from fusechat.training.engine import PaddedEngine, StepResult
 from fusechat.training.examples import Example
 from fusechat.training.ranks import Ranks
-from training_tiny import FAMILIES, make_model, random_examples
 
 CPU = torch.device("cpu")
 LOSSES = (Sft(), Dpo(beta=0.5), LengthNormalizedDpo())
@@ -57,8 +58,7 @@ def test_the_ranks_shares_add_up_to_the_whole_step(loss: Loss, world: int) -> No
         result, shares = _one_rank(model, loss, examples, rank, world)
         assert result.names == whole.names
         sums += result.sums
-        for total, share in zip(added, shares, strict=True):
-            total += share
+        added = [total + share for total, share in zip(added, shares, strict=True)]
     torch.testing.assert_close(sums, whole.sums, rtol=1e-6, atol=1e-9)
     for one, other in zip(gradients, added, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 import pytest
+from training_tiny import demonstrations, make_tokenizer, pairs
+
 from fusechat.chat import render_prompt
 from fusechat.records import Demonstration, Dropped, Message, Pair
 from fusechat.training.examples import Example, encode_rows, keep
-from training_tiny import demonstrations, make_tokenizer, pairs
 
 TOKENIZER = make_tokenizer()
 

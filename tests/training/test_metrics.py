@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_tiny import random_examples
+
 from fusechat.errors import TrainingError
 from fusechat.tables import read_jsonl
 from fusechat.training.engine import StepResult
 from fusechat.training.metrics import MetricsLog, refuse_non_finite, step_means
-from training_tiny import random_examples
 
 NAN, INF = float("nan"), float("inf")
 

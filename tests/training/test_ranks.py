@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_tiny import pairs, save_base, save_build
+
 from fusechat.parts import Where
 from fusechat.tables import read_jsonl
 from fusechat.training.ranks import find_ranks
-from training_tiny import pairs, save_base, save_build
 
 CODE = """
 import sys

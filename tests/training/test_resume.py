@@ -42,9 +42,7 @@ def _reached(folder: Path, stage: str) -> Counter[str]:
 
 
 def _killed_and_resumed(points: list[str]) -> Runs:
-    return [
-        run for point in points for run in ((point, {"FUSECHAT_KILL_AT": point}), (point, {}))
-    ]
+    return [run for point in points for run in ((point, {"FUSECHAT_KILL_AT": point}), (point, {}))]
 
 
 def _assert_like_whole(folder: Path, units: list[str]) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 
 import pytest
+from pydantic import ValidationError
+
 from fusechat.losses.dpo import Dpo
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
 from fusechat.parts import settings_key
 from fusechat.training.settings import DpoSettings, SftSettings
-from pydantic import ValidationError
 
 
 def test_the_defaults_are_the_papers_for_llama_3_1_8b() -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+from training_tiny import demonstrations, make_model, make_tokenizer, pairs
+
 from fusechat.losses.dpo import Dpo
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
@@ -15,7 +17,6 @@ from fusechat.parts import Loss
 from fusechat.training.engine import PaddedEngine
 from fusechat.training.examples import Example, Text
 from fusechat.training.ranks import Ranks
-from training_tiny import demonstrations, make_model, make_tokenizer, pairs
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CPU = torch.device("cpu")
@@ -57,9 +58,7 @@ def _ours(
     return result.sums[0].item(), [parameter.grad for parameter in model.parameters()]
 
 
-def _assert_same(
-    ours: tuple[float, list[torch.Tensor]], loss: torch.Tensor, model: Any
-) -> None:
+def _assert_same(ours: tuple[float, list[torch.Tensor]], loss: torch.Tensor, model: Any) -> None:
     torch.autograd.backward(loss)
     assert ours[0] == pytest.approx(loss.item(), rel=1e-4)
     for one, parameter in zip(ours[1], model.parameters(), strict=True):
@@ -78,20 +77,18 @@ def test_a_preference_step_has_the_loss_and_gradient_of_trls_dpo_trainer(
     datasets = pytest.importorskip("datasets")
     rows = _conversations(pairs(6), "chosen", "rejected")
     policy, reference = make_model(seed=1), make_model(seed=2)
-    own = copy.deepcopy(policy)
+    own, own_reference = copy.deepcopy(policy), copy.deepcopy(reference)
     trainer = trl.DPOTrainer(
         model=policy, ref_model=reference, processing_class=make_tokenizer(),
         args=_arguments(trl.DPOConfig, tmp_path, loss_type=[loss_type], beta=loss.beta),
         train_dataset=datasets.Dataset.from_list(rows),
     )  # fmt: skip
     batch = next(iter(trainer.get_train_dataloader()))
-    texts = _examples(
-        batch["input_ids"], batch["completion_mask"], batch["attention_mask"].sum(1)
-    )
+    texts = _examples(batch["input_ids"], batch["completion_mask"], batch["attention_mask"].sum(1))
     examples = [
         Example(str(n), pair, 1.0) for n, pair in enumerate(zip(texts[:6], texts[6:], strict=True))
     ]
-    known = PaddedEngine(copy.deepcopy(reference), loss, Ranks(CPU), 3).logps(examples)
+    known = PaddedEngine(own_reference, loss, Ranks(CPU), 3).logps(examples)
     theirs = trainer.compute_loss(trainer.model, batch)
     assert theirs.item() != pytest.approx(0.6931, abs=1e-2)
     _assert_same(_ours(own, loss, examples, known), theirs, trainer.model)
@@ -110,7 +107,7 @@ def test_a_supervised_step_has_the_loss_and_gradient_of_trls_sft_trainer(tmp_pat
     )  # fmt: skip
     batch = next(iter(trainer.get_train_dataloader()))
     texts = _examples(
-        batch["input_ids"], batch["labels"] != -100, batch["attention_mask"].sum(1)
+        batch["input_ids"], (batch["labels"] != -100).long(), batch["attention_mask"].sum(1)
     )
     examples = [Example(str(n), (text,), 1.0) for n, text in enumerate(texts)]
     theirs = trainer.compute_loss(trainer.model, batch)

@@ -15,12 +15,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 import torch
+from training_tiny import context_of, make_model
+
 from fusechat.chat import load_tokenizer
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.stages.train import train_dpo, train_sft
 from fusechat.training.models import load_model, make_optimizer
 from fusechat.training.settings import DpoSettings, SftSettings
-from training_tiny import context_of, make_model
 
 STEPS = {"global_batch_size": 6, "num_train_epochs": 2, "save_steps": 2, "learning_rate": 3e-3}
 SETTINGS = {"sft": SftSettings(**STEPS), "dpo": DpoSettings(**STEPS, loss=LengthNormalizedDpo())}
@@ -46,12 +47,12 @@ def forked(folder: Path, stage: str, unit: str, environment: dict[str, str]) -> 
     if child == 0:
         os.setsid()
         os.environ.update(environment)
+        status = 1
         try:
             run(folder, stage, unit)
-        except BaseException as error:
-            print(repr(error), file=sys.stderr, flush=True)
-            os._exit(1)
-        os._exit(0)
+            status = 0
+        finally:
+            os._exit(status)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 

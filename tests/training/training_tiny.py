@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
+from tokenizers import Tokenizer, models, pre_tokenizers
+
 from fusechat.parts import Where
 from fusechat.progress import quiet
 from fusechat.records import Demonstration, Message, Pair
 from fusechat.stages.context import UnitContext
 from fusechat.tables import write_table
 from fusechat.training.examples import Example, Text
-from tokenizers import Tokenizer, models, pre_tokenizers
 
 WORDS = [f"w{number}" for number in range(60)]
 SPECIAL = ["<pad>", "<s>", "<|user|>", "<|assistant|>", "<|end|>", "<unk>"]

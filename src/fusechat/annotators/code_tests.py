@@ -136,26 +136,29 @@ class _Judge:
     def _look_at_tests(self, tests: str, reference: str) -> _TestsFound:
         """Whether `tests` can tell right from wrong; once for all candidates of a prompt."""
         empty = self._verdicts("", tests)
-        if empty.status == "error":
-            return _TestsFound("sandbox failed", failed=True, details=empty.message)
-        if empty.status == "invalid":
-            return _TestsFound("tests do not compile", details=empty.message)
-        if empty.status == "passed":
-            return _TestsFound("tests pass without any code")
+        faults: dict[VerdictStatus, str] = {
+            "error": "sandbox failed",
+            "invalid": "tests do not compile",
+            "passed": "tests pass without any code",
+        }
+        if empty.status in faults:
+            return _TestsFound(faults[empty.status], empty.status == "error", empty.message)
         code, fenced = find_code(reference, self._part.language)
         own = self._verdicts(code, tests) if code.strip() else None
         if own is None or (own.status == "invalid" and not fenced):
             return _TestsFound()
-        if own.status == "error":
-            return _TestsFound("sandbox failed", failed=True, details=own.message)
-        if own.status != "passed":
-            why = own.message or _LIMITS_MET.get(own.status, own.status)
-            return _TestsFound("tests fail on their own reference solution", details=why)
+        if own.status == "passed":
+            return _TestsFound(near=self._near(own))
+        why = own.message or _LIMITS_MET.get(own.status, own.status)
+        fault = faults.get(own.status) if own.status == "error" else None
+        return _TestsFound(fault or "tests fail on their own reference solution", bool(fault), why)
+
+    def _near(self, own: Verdict) -> frozenset[VerdictStatus]:
         used: dict[VerdictStatus, float] = {
             "timeout": own.cpu_seconds / self._part.timeout,
             "memory": own.peak_mb / self._part.memory_mb,
         }
-        return _TestsFound(near=frozenset(k for k, share in used.items() if share > _WELL_WITHIN))
+        return frozenset(limit for limit, share in used.items() if share > _WELL_WITHIN)
 
     def _details(self, message: str) -> str:
         told = {"sandbox": self._box.level, **({"message": message} if message else {})}

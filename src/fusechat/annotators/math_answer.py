@@ -103,7 +103,8 @@ _HASHES = re.compile(r"^.*####[ \t]*(\S.*)$", re.MULTILINE)
 _MARKS = r"[ \t>*_#]*"
 _LAST_LINE = re.compile(rf"^{_MARKS}A{_MARKS}[::]{_MARKS}(\S.*)$")
 _LINE = re.compile(
-    rf"^{_MARKS}(?:the[ \t]+)?(?:final[ \t]+)?(?:answer|(?:最终|最后)?答案){_MARKS}[::]{_MARKS}(.*)$",
+    rf"^{_MARKS}(?:the[ \t]+)?(?:final[ \t]+)?(?:answer|(?:最终|最后)?答案)"
+    rf"{_MARKS}[::]{_MARKS}(.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
 _SENTENCE = re.compile(
@@ -220,6 +221,7 @@ def as_maths(answer: str) -> str:
     return rf"\boxed{{{text}}}"
 
 
+_EXACT_DIGITS = 15
 _PLAIN = re.compile(r"[-+]?(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)(?:\.\d{1,6})?")
 
 
@@ -232,10 +234,14 @@ def same_number(gold: str, answer: str) -> Outcome | None:
     if not answer:
         return None
     left, right = bare(gold), bare(answer)
-    if not all(_PLAIN.fullmatch(text) and len(text) <= 15 for text in (left, right)):
+    if not all(_plain(text) for text in (left, right)):
         return None
     same = Decimal(left.replace(",", "")) == Decimal(right.replace(",", ""))
     return Outcome(True, "equal" if same else "not equal")
+
+
+def _plain(text: str) -> bool:
+    return bool(_PLAIN.fullmatch(text)) and sum(map(str.isdigit, text)) <= _EXACT_DIGITS
 
 
 def compare(gold: str, answer: str) -> str:

@@ -130,7 +130,8 @@ def _loss(model: PreTrainedModel, ids: Any, good: Any, weight: Any) -> torch.Ten
     hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
     scores = model.score(hidden).squeeze(-1)
     each = torch.nn.functional.binary_cross_entropy_with_logits(scores, good, reduction="none")
-    return (each * weight).sum() / len(ids)
+    total: torch.Tensor = (each * weight).sum() / len(ids)
+    return total
 
 
 def train_reward(zoo: Path, folder: Path, say: Say) -> None:

@@ -146,7 +146,7 @@ class Optimizer:
 
         left = (self._steps - self._done) / (_DECAY * self._steps)
         rate = self._rate * min(1.0, (self._done + 1) / _WARM, max(0.02, left))
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(self._model.parameters(), 1.0)
         for optimizer in self._inner:
             for group in optimizer.param_groups:

@@ -162,7 +162,7 @@ class Sandbox:
 
     def _start(self) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="fusechat-", dir=_open_folder()))
-        self._stderr = tempfile.TemporaryFile()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         settings = {
             "limits": asdict(self._limits),
             "folder": str(self._folder),
@@ -186,9 +186,10 @@ class Sandbox:
         if self.level == "weak" and not self._allow_weak:
             raise PartError(
                 "this machine cannot contain untrusted programs: with what it has "
-                f"({self.means}) they reach the network or this user's processes. Run on Linux "
-                "5.13 or newer on x86_64 or aarch64 with seccomp allowed, or set "
-                "allow_weak_sandbox: true where the machine itself may be lost."
+                f"({self.means}) they reach the network or this user's processes, or stay root. Run "
+                "on Linux 5.13 or newer (x86_64 or aarch64) with seccomp allowed, as an ordinary "
+                "user or a root that may change its user, or set allow_weak_sandbox: true where "
+                "the machine itself may be lost."
             )
 
     def _exchange(self, request: Any, deadline: float) -> Any:

@@ -12,6 +12,7 @@ import sys
 import sysconfig
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -126,10 +127,8 @@ def choose_user() -> int | None:
             return False
         return True
 
-    for user in (_OWN_USERS + os.getpid(), NOBODY):
-        if in_fork(lambda user=user: can_become(user)):
-            return user
-    return None
+    users = (_OWN_USERS + os.getpid(), NOBODY)
+    return next((user for user in users if in_fork(partial(can_become, user))), None)
 
 
 def reach_library(user: int | None) -> list[int]:

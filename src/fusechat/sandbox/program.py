@@ -5,6 +5,7 @@ Untrusted code runs below `run_program`; nothing here may be relied on once it h
 
 from __future__ import annotations
 
+import builtins
 import json
 import os
 import sys
@@ -53,7 +54,8 @@ def run_program(program: str, tests: str, descriptor: int, nonce: str) -> None:
 
 def _kind(error: BaseException) -> str:
     kind = type(error)
-    return kind.__name__ if kind.__module__ == "builtins" else "an exception of its own"
+    own = getattr(builtins, kind.__name__, None) is not kind
+    return "an exception of its own" if own else kind.__name__
 
 
 def _words(error: BaseException) -> str:

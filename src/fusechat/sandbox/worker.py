@@ -49,6 +49,7 @@ COMMON_MODULES = (
 _DESCRIPTORS_KEPT = 3
 _TICK_SECONDS = 1.0
 _VERDICT_BYTES = 1 << 16
+_WORDS = 600
 
 
 @dataclass
@@ -67,7 +68,8 @@ class _Run:
 class Worker:
     """Confines and runs programs one after the other; `settings` are those of `box`."""
 
-    def __init__(self, settings: dict[str, Any]) -> None:
+    def __init__(self, settings: dict[str, Any], requests: int) -> None:
+        self._requests = requests
         self._limits = settings["limits"]
         self._parent = os.getppid()
         self._folder = Path(settings["folder"])
@@ -153,7 +155,7 @@ class Worker:
         sys.stdout.flush()
         pid = os.fork()
         if pid == 0:
-            self._become(request, nonce, private, bounds, output_writer, verdict_writer)
+            self._become(request, nonce, private, bounds, (output_writer, verdict_writer))
         os.close(output_writer)
         os.close(verdict_writer)
         for reader in (output_reader, verdict_reader):
@@ -161,10 +163,11 @@ class Worker:
         return _Run(pid, output_reader, verdict_reader, open={output_reader, verdict_reader})
 
     def _become(
-        self, request: dict[str, str], nonce: str, private: Path, bounds: Bounds, output: int,
-        verdict: int,
+        self, request: dict[str, str], nonce: str, private: Path, bounds: Bounds,
+        writers: tuple[int, int],
     ) -> NoReturn:  # fmt: skip
         """In the fork: confine, then run. Whatever goes wrong, this process ends here."""
+        output, verdict = writers
         try:
             os.setsid()
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -192,6 +195,7 @@ class Worker:
         poll = select.poll()
         for reader in run.open:
             poll.register(reader, select.POLLIN)
+        poll.register(self._requests, 0)
         ended = _descriptor_of(run.pid)
         if ended is not None:
             poll.register(ended, select.POLLIN)
@@ -204,8 +208,8 @@ class Worker:
                 tick = _TICK_SECONDS if ended is not None else 0.02
                 happened = {fd for fd, _ in poll.poll(min(left, tick) * 1000)}
                 self._take(run, happened & run.open, poll)
-                if not happened and os.getppid() != self._parent:
-                    raise SystemExit
+                if self._requests in happened or os.getppid() != self._parent:
+                    raise SystemExit("the owner is gone")
                 if ended in happened or (ended is None and _has_ended(run.pid)):
                     self._take(run, set(run.open), None)
                     break
@@ -262,7 +266,13 @@ def _genuine(line: bytes, nonce: str, pid: int) -> dict[str, Any] | None:
         return None
     if not isinstance(told, dict) or (told.get("nonce"), told.get("pid")) != (nonce, pid):
         return None
-    return {name: value for name, value in told.items() if name not in ("nonce", "pid")}
+    kept = {name: str(told.get(name, "")) for name in ("status", "phase", "exception", "message")}
+    return {name: _storable(value[:_WORDS]) for name, value in kept.items()}
+
+
+def _storable(text: str) -> str:
+    """The text without lone surrogates, which no file in UTF-8 can hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _died(code: int) -> dict[str, Any]:
@@ -358,14 +368,17 @@ def main() -> None:
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
-    worker = Worker(json.loads(sys.argv[1]))
-    send(answers, json.dumps(worker.describe()).encode(), float("inf"))
-    while True:
-        try:
+    settings = json.loads(sys.argv[1])
+    try:
+        worker = Worker(settings, requests)
+        send(answers, json.dumps(worker.describe()).encode(), float("inf"))
+        while True:
             request = json.loads(receive(requests, float("inf")))
-        except EOFError:
-            return
-        send(answers, json.dumps(worker.answer(request)).encode(), float("inf"))
+            send(answers, json.dumps(worker.answer(request)).encode(), float("inf"))
+    except (EOFError, BrokenPipeError):
+        return
+    finally:
+        shutil.rmtree(settings["folder"], ignore_errors=True)
 
 
 if __name__ == "__main__":

@@ -39,7 +39,10 @@ class Engine(Protocol):
     """Computes steps. Results must not depend on how it cuts them, beyond rounding."""
 
     def logps(self, examples: Sequence[Example]) -> torch.Tensor:
-        """Summed response log-probabilities without gradients, `[rows, sides]`, on every rank."""
+        """Summed response log-probabilities, float64 `[rows, sides]`, without gradients.
+
+        The same on every rank.
+        """
         ...
 
     def backward(
@@ -66,10 +69,11 @@ class PaddedEngine:
         """See `Engine.logps`."""
         import torch
 
-        out = torch.zeros(len(examples), len(self._sides), device=self.ranks.device)
+        shape = len(examples), len(self._sides)
+        out = torch.zeros(shape, dtype=torch.float64, device=self.ranks.device)
         with torch.no_grad():
             for places, batch in self._batches(examples):
-                out[places] = self._forward(batch).reshape(len(self._sides), -1).T.to(out.dtype)
+                out[places] = self._forward(batch).reshape(len(self._sides), -1).T
         return self.ranks.sum_(out)
 
     def backward(
@@ -83,7 +87,7 @@ class PaddedEngine:
             known = None if reference is None else reference[places]
             logps, lengths = self._named(self._forward(batch), batch, known)
             losses, metrics = self.loss(logps, lengths, progress)
-            share = (losses * batch.weights.to(losses.dtype)).sum() / divisor
+            share = (losses * batch.weights).sum() / divisor
             share.backward()  # type: ignore[no-untyped-call]
             result.sums += self._sums(share, metrics, logps, lengths)
             result.row_losses.append((places, losses.detach()))
@@ -120,12 +124,12 @@ class PaddedEngine:
     ) -> torch.Tensor:
         import torch
 
-        columns = [metrics[name] for name in sorted(metrics)]
+        columns = [metrics[name].double() for name in sorted(metrics)]
         for side in self._sides:
             summed = logps[side].detach()
-            columns += [summed, summed / lengths[side].clamp(min=1), lengths[side].to(summed)]
-        rows = torch.stack([column.to(torch.float64) for column in columns]).sum(1)
-        return torch.cat([loss.detach().to(torch.float64).reshape(1), rows])
+            columns += [summed, summed / lengths[side].clamp(min=1), lengths[side].double()]
+        rows = torch.stack(columns).sum(1)
+        return torch.cat([loss.detach().reshape(1), rows])
 
     def _empty_result(self) -> StepResult:
         # The loss is asked for its metrics on no rows, since a rank may have none in a step.

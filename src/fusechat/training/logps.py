@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 
 
 def response_logps(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
-    """Log-probability of each text's response, nats, summed over its tokens, `[texts]`.
+    """Log-probability of each text's response, nats, summed over its tokens, float64 `[texts]`.
 
-    Softmax and sums are in float32 (in float64 where the model is).
+    The softmax is in float32 (in float64 where the model is). The sums are in float64: what a
+    preference loss sees is a small difference of two of them, times beta.
     """
     import torch
 
@@ -29,7 +30,8 @@ def response_logps(model: PreTrainedModel, batch: MicroBatch) -> torch.Tensor:
         logits = model(input_ids=batch.input_ids, use_cache=False).logits[0]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
     logps = -torch.nn.functional.cross_entropy(logits, batch.targets, reduction="none")
-    return logps.new_zeros(len(batch.lengths)).index_add(0, batch.text_of, logps)
+    sums = torch.zeros(len(batch.lengths), dtype=torch.float64, device=logps.device)
+    return sums.index_add(0, batch.text_of, logps.double())
 
 
 @contextmanager

@@ -77,4 +77,5 @@ def _device(name: str) -> torch.device:
     if name != "auto":
         return torch.device(name)
     found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    return found or torch.device("cpu")
+    # Apple's accelerator has no float64, in which log-probabilities are summed.
+    return found if found is not None and found.type != "mps" else torch.device("cpu")

@@ -73,4 +73,4 @@ def read_reference(
         raise TrainingError(
             f"the reference log-probabilities in {folder} are of other rows. Remove that folder."
         )
-    return torch.tensor([row.logps for row in rows], device=device)
+    return torch.tensor([row.logps for row in rows], dtype=torch.float64, device=device)
