@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from outside_parts import Hinge
 
 from fusechat.errors import RecipeError
 from fusechat.parts import load_part
 from fusechat.recipe import load_recipe
 from fusechat.runner import run
+from outside_parts import Hinge
 
 RECIPE = """\
 name: outside
@@ -53,11 +53,15 @@ def test_a_loss_of_ones_own_is_loaded_and_called() -> None:
 
 def test_a_part_of_another_family_is_refused_with_the_right_base(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE.replace("outside_parts:Vowels", "outside_parts:Shout"))
-    with pytest.raises(RecipeError, match=r"annotators.vowels.use .* derive from fusechat.parts.Annotator"):
+    with pytest.raises(
+        RecipeError, match=r"annotators.vowels.use .* derive from fusechat.parts.Annotator"
+    ):
         load_recipe(tmp_path / "r.yaml")
 
 
 def test_a_module_that_cannot_be_imported_is_a_fault_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "r.yaml").write_text(RECIPE.replace("outside_parts:Vowels", "nowhere:Vowels"))
-    with pytest.raises(RecipeError, match=r"r.yaml:7  annotators.vowels.use  'nowhere:Vowels' cannot"):
+    with pytest.raises(
+        RecipeError, match=r"r.yaml:7  annotators.vowels.use  'nowhere:Vowels' cannot"
+    ):
         load_recipe(tmp_path / "r.yaml")

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - messages are shown whole
 """Recipes: every fault at once, each with its line and its mend; nothing is run."""
 
 from __future__ import annotations
@@ -125,13 +126,17 @@ def test_set_changes_one_key_and_its_faults_name_it(folder: Path) -> None:
 def test_variables_fill_in_values_and_unknown_or_unused_ones_are_faults(folder: Path) -> None:
     text = GOOD.replace("name: small", "name: small\nvariables: {file: prompts.jsonl, idle: 1}")
     found = faults(folder, text.replace("path: prompts.jsonl", "path: '${file}'"))
-    assert found == ["r.yaml:2  variables.idle  nothing uses ${idle}. Remove it, or use it in a value."]
+    assert found == [
+        "r.yaml:2  variables.idle  nothing uses ${idle}. Remove it, or use it in a value."
+    ]
     found = faults(folder, text.replace("path: prompts.jsonl", "path: '${fil}'"))
     assert any("there is no variable 'fil'. Did you mean 'file'?" in fault for fault in found)
 
 
 def test_an_unknown_model_to_evaluate_is_a_fault(folder: Path) -> None:
-    text = GOOD + "evaluate: {tasks: [{use: 'outside_parts:Riddles'}], models: [parot, train.dpo]}\n"
+    text = (
+        GOOD + "evaluate: {tasks: [{use: 'outside_parts:Riddles'}], models: [parot, train.dpo]}\n"
+    )
     found = faults(folder, text)
     assert any("there is no model 'parot'. Did you mean 'parrot'?" in fault for fault in found)
     assert any("there is no model 'train.dpo'" in fault for fault in found)

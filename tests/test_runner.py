@@ -203,7 +203,7 @@ def tiny() -> Path:
 def test_a_data_run_killed_at_five_moments_ends_with_the_bytes_of_an_unbroken_one(
     tiny: Path, tmp_path: Path
 ) -> None:
-    """Five moments drawn from the places that an unbroken run passes; each kill resumes the last."""
+    """Five moments drawn from the places that an unbroken run passes, one after the other."""
     log = tmp_path / "places"
     whole = start(tiny, tmp_path / "whole", FUSECHAT_FAULT_LOG=str(log))
     out, _ = whole.communicate(timeout=120)

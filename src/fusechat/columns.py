@@ -82,8 +82,8 @@ def read_rows(path: Path) -> Generator[tuple[str, Any], None, None]:
 
 
 def _open(path: Path) -> IO[bytes]:
-    opened = gzip.open(path, "rb") if path.name.endswith(".gz") else path.open("rb")
-    return cast("IO[bytes]", opened)
+    opener = gzip.open if path.name.endswith(".gz") else open
+    return cast("IO[bytes]", opener(path, "rb"))
 
 
 def _read_jsonl(path: Path) -> Iterator[tuple[str, Any]]:

@@ -236,7 +236,7 @@ def export(options: argparse.Namespace) -> int:
 
 def list_parts(options: argparse.Namespace) -> int:
     """List the parts of a family: name, first line of the docstring, settings."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in part_names(options.family):
         cls = part_class(options.family, name)
         settings = {

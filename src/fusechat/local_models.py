@@ -56,6 +56,8 @@ def model_name(model: str) -> str:
     path = Path(model)
     if not path.is_absolute():
         return model
+    if path.parent.name == "snapshots":  # the hub's cache: models--org--name/snapshots/commit
+        return path.parent.parent.name.removeprefix("models--").replace("--", "/")
     return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 

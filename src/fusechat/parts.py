@@ -26,6 +26,7 @@ from pydantic.functional_validators import BeforeValidator
 from fusechat.digests import digest
 from fusechat.records import Candidate, Prompt, Request, Status
 from fusechat.settings import CONTENT as CONTENT
+from fusechat.settings import MODEL, model_fault
 from fusechat.settings import SPEED as SPEED
 from fusechat.settings import ContentPath as ContentPath
 from fusechat.settings import ModelName as ModelName
@@ -69,14 +70,12 @@ class Part(BaseModel):
         """What is seen to be wrong before anything runs: (setting, message with the mend)."""
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
-            missing = (
-                isinstance(value, str) and Path(value).is_absolute() and not Path(value).exists()
-            )
-            if CONTENT in info.metadata and missing:
-                yield (
-                    name,
-                    f"there is nothing at {value}. Give a path relative to the recipe.",
-                )
+            if CONTENT not in info.metadata or not isinstance(value, str):
+                continue
+            if Path(value).is_absolute() and not Path(value).exists():
+                yield name, f"there is nothing at {value}. Give a path relative to the recipe."
+            elif MODEL in info.metadata and (fault := model_fault(value)):
+                yield name, fault
 
 
 Work = Callable[[Iterator[Any]], Iterator[Any]]

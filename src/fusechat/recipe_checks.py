@@ -7,6 +7,9 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fusechat.chat import tokenizer_fault
+from fusechat.settings import model_fault
+
 if TYPE_CHECKING:
     from fusechat.recipe import Recipe
 
@@ -94,15 +97,14 @@ def _train_faults(recipe: Recipe) -> Iterator[Found]:
 
 def _model_faults(model: str) -> Iterator[str]:
     path = Path(model)
-    if path.is_absolute() and not path.exists():
+    if fault := model_fault(model):
+        yield fault
+    elif not path.exists():
         yield f"there is nothing at {path}. Give a model folder relative to the recipe."
-    elif path.is_absolute():
-        for needed, mend in (
-            ("config.json", "It must be a Hugging Face model folder."),
-            ("tokenizer_config.json", "Save the tokenizer with tokenizer.save_pretrained there."),
-        ):
-            if not (path / needed).is_file():
-                yield f"{path} has no {needed}. {mend}"
+    elif not (path / "config.json").is_file():
+        yield f"{path} has no config.json; it must be a Hugging Face model folder."
+    elif fault := tokenizer_fault(str(path)):
+        yield fault
 
 
 def _evaluate_faults(recipe: Recipe) -> Iterator[Found]:

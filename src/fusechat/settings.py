@@ -7,6 +7,8 @@ only, see `stages/entries.py`), *where and how fast* (in no key: `Where`, and se
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,15 +34,23 @@ class Where(BaseModel):
     """Training rows per forward pass; none means the trainer chooses."""
 
 
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
 class _Content:
     """Marks a setting whose value in a key is the digest of the file or folder it names."""
+
+
+class _Model:
+    """Marks a setting that names a model, which must be here before a run begins."""
 
 
 class _Speed:
     """Marks a setting that says how fast, not what: it enters no key."""
 
 
-CONTENT, SPEED = _Content(), _Speed()
+PLANNED_MODELS = ("target", "train.sft", "train.dpo")
+CONTENT, MODEL, SPEED = _Content(), _Model(), _Speed()
 
 
 def _resolve(value: Any, info: ValidationInfo) -> Any:
@@ -50,21 +60,43 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _resolve_model(value: Any, info: ValidationInfo) -> Any:
+    if not isinstance(value, str) or value in PLANNED_MODELS:
+        return value
+    resolved = _resolve(value, info)
+    if value.startswith((".", "/", "~")) or Path(resolved).exists():
+        return resolved
+    snapshot = hub_snapshot(value)
+    return str(snapshot) if snapshot else value
+
+
 def _resolve_if_there(value: Any, info: ValidationInfo) -> Any:
     resolved = _resolve(value, info)
-    looks_local = isinstance(value, str) and value.startswith((".", "/", "~"))
-    return (
-        resolved
-        if isinstance(resolved, str) and (looks_local or Path(resolved).exists())
-        else value
-    )
+    there = isinstance(resolved, str) and Path(resolved).exists()
+    return resolved if there or str(value).startswith((".", "/", "~")) else value
+
+
+def hub_snapshot(name: str) -> Path | None:
+    """The folder of a hub model in the local cache, at its `main` commit; None where it is not."""
+    home = Path(os.environ.get("HF_HOME", Path.home() / ".cache" / "huggingface"))
+    cache = Path(os.environ.get("HF_HUB_CACHE", home / "hub"))
+    folder = cache / f"models--{name.replace('/', '--')}"
+    main = folder / "refs" / "main"
+    if not HUB_NAME.fullmatch(name) or not main.is_file():
+        return None
+    snapshot = folder / "snapshots" / main.read_text(encoding="utf-8").strip()
+    return snapshot if snapshot.is_dir() else None
 
 
 ContentPath = Annotated[str, BeforeValidator(_resolve), CONTENT]
 """A file or folder, relative to the recipe; keyed by its content."""
-ModelName = Annotated[str, BeforeValidator(_resolve_if_there), CONTENT]
-"""A model folder (relative to the recipe; keyed by content), a hub name, or a trained model of
-the plan (`target`, `train.sft`, `train.dpo`)."""
+ModelName = Annotated[str, BeforeValidator(_resolve_model), CONTENT, MODEL]
+"""A model folder (relative to the recipe; keyed by content), a hub name (its snapshot in the local
+cache; keyed by its commit), or a trained model of the plan."""
+
+
+HubSetName = Annotated[str, BeforeValidator(_resolve_if_there), CONTENT]
+"""A data set's hub id, or a folder of one, relative to the recipe."""
 
 
 def settings_key(model: BaseModel) -> dict[str, Any]:
@@ -98,6 +130,20 @@ def _content_of(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_content_of(inner) for inner in value]
     path = Path(value) if isinstance(value, str) else None
+    if path is None or not path.is_absolute() or not path.exists():
+        return value
+    if path.parent.name == "snapshots" and re.fullmatch("[0-9a-f]{40}", path.name):
+        return {"commit": path.name}  # of the hub's cache: the commit says what it holds
+    return {"content": digest_path(path)}
+
+
+def model_fault(value: str) -> str | None:
+    """Why a model that is no folder cannot be had, with the mend; None where it can."""
+    if Path(value).is_absolute() or value in PLANNED_MODELS:
+        return None
+    if not HUB_NAME.fullmatch(value):
+        return f"there is no folder '{value}' beside the recipe, and it is no hub name (org/name)."
     return (
-        {"content": digest_path(path)} if path and path.is_absolute() and path.exists() else value
+        f"'{value}' is neither a folder beside the recipe nor in the local hub cache. "
+        f"Fetch it first: hf download {value}"
     )

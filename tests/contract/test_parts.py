@@ -28,7 +28,13 @@ from fusechat.parts import (
 from fusechat.records import Candidate, Prompt, Request
 
 ALL = [(family, name) for family in FAMILIES for name in part_names(family)]
-BASES = {"sources": Source, "annotators": Annotator, "strategies": Strategy, "losses": Loss, "tasks": Task}
+BASES = {
+    "sources": Source,
+    "annotators": Annotator,
+    "strategies": Strategy,
+    "losses": Loss,
+    "tasks": Task,
+}
 HEAVY = ("torch", "transformers", "datasets", "math_verify", "sympy", "accelerate")
 
 
@@ -71,7 +77,7 @@ def test_a_part_says_what_it_is_in_one_line(part: Part) -> None:
 
 
 def test_a_part_refuses_unknown_settings(part: Part) -> None:
-    with pytest.raises(ValueError, match="[Ee]xtra"):
+    with pytest.raises(ValueError, match=r"[Ee]xtra"):
         type(part).model_validate({**part.model_dump(), "no_such_setting": 1})
 
 
@@ -98,7 +104,9 @@ def test_no_part_imports_anything_heavy_when_it_is_only_loaded() -> None:
 def rows_for(part: Any, count: int) -> Iterator[Any]:
     for index in range(count):
         prompt = Prompt.of(f"What is {index}?", domain="d")
-        request = Request(prompt=prompt, source="s", index=0, seed=index, model="m", made_from=f"r{index}")
+        request = Request(
+            prompt=prompt, source="s", index=0, seed=index, model="m", made_from=f"r{index}"
+        )
         if isinstance(part, Source):
             yield request
         else:
@@ -134,7 +142,9 @@ def test_an_annotator_never_judges_a_cut_response(name: str, tmp_path: Path) -> 
     prompt = Prompt.of("?", domain="d", **fields)
     request = Request(prompt=prompt, source="s", index=0, seed=0, model="m", made_from="r")
     rows = [
-        Candidate(prompt=prompt, response=request.response(text, finish), annotator="a", made_from=m)
+        Candidate(
+            prompt=prompt, response=request.response(text, finish), annotator="a", made_from=m
+        )
         for text, finish, m in [("The answer is 1", "length", "c0"), ("  ", "stop", "c1")]
     ]
     with part.open(Where()) as work:

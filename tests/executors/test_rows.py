@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outside_parts import InBatches, Naughty, Shout
 
 from fusechat.digests import digest
 from fusechat.errors import PartError
@@ -16,6 +15,7 @@ from fusechat.parts import Source, Where
 from fusechat.progress import quiet
 from fusechat.records import Prompt, Request, Response
 from fusechat.tables import read_table, shards
+from outside_parts import InBatches, Naughty, Shout
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +30,9 @@ def requests(texts: list[str], part: Source, samples: int = 1, name: str = "s") 
     for text in texts:
         prompt = Prompt.of(text, domain="d")
         for index in range(samples):
-            draft = Request(prompt=prompt, source=name, index=index, seed=0, model="m", made_from="")
+            draft = Request(
+                prompt=prompt, source=name, index=index, seed=0, model="m", made_from=""
+            )
             made_from = digest([part.digest(), part.sees(draft)])
             rows.append(draft.model_copy(update={"made_from": made_from}))
     return rows

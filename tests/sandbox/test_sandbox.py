@@ -190,6 +190,13 @@ def test_a_machine_that_cannot_block_the_network_is_refused_with_the_mend() -> N
         assert box.run(SQUARE, "assert square(3) == 9").level == "weak"
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_nobody_stands_in_where_no_user_id_is_free() -> None:
+    fork = "import os\nchild = os.fork()\nif child == 0: os._exit(0)\nos.waitpid(child, 0)\n"
+    with Sandbox(without=["own user"]) as box:
+        assert box.run(fork, "assert os.getuid() == 65534").status == "passed"
+
+
 def test_another_system_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(PartError, match="needs Linux"), Sandbox():

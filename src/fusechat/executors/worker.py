@@ -127,7 +127,7 @@ def _streamed(work: Any, rows: Iterator[Any]) -> Iterator[Any]:
             for out in work(source):
                 asked.pop(out.made_from, None)
                 yield out
-        except Exception:  # noqa: BLE001 - the rows under way are done again, one by one
+        except Exception:
             again = list(asked.values())
             if not again:  # it failed before it took a row: the part is broken, not a row
                 raise

@@ -71,10 +71,16 @@ def answer(wish: Wish, items: Sequence[str]) -> str:
 
 def right_answer(rng: random.Random, wish: Wish) -> str:
     """A response that meets every constraint."""
+    return answer(wish, _right_items(rng, wish))
+
+
+def _right_items(rng: random.Random, wish: Wish) -> list[str]:
+    """Neighbours in the pool from a random place on, the banned one left out."""
     if wish.topic not in POOLS:
-        return answer(wish, [wish.topic] * wish.count)
-    allowed = [item for item in wish.pool if item != wish.banned]
-    return answer(wish, rng.sample(allowed, wish.count))
+        return [wish.topic] * wish.count
+    first = rng.randrange(len(wish.pool))
+    turned = wish.pool[first:] + wish.pool[:first]
+    return [item for item in turned if item != wish.banned][: wish.count]
 
 
 def one_mistake(rng: random.Random, wish: Wish) -> str:
@@ -102,9 +108,7 @@ def one_mistake(rng: random.Random, wish: Wish) -> str:
 
 
 def _wrong_items(rng: random.Random, wish: Wish, kind: str) -> list[str]:
-    allowed = [item for item in wish.pool if item != wish.banned]
-    listing = wish.topic in POOLS
-    items = rng.sample(allowed, wish.count) if listing else [wish.topic] * wish.count
+    items = _right_items(rng, wish)
     place = rng.randrange(wish.count)
     if kind == "banned" and wish.banned:
         items[place] = wish.banned

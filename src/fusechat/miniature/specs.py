@@ -53,8 +53,8 @@ class ModelSpec:
         return sum(diet.steps for diet in self.diets)
 
 
-def _expert(domain: str, steps: int) -> tuple[Diet, ...]:
-    weights = {d: 0.7 if d == domain else 0.1 for d in DOMAINS}
+def _expert(domain: str, steps: int, own: float) -> tuple[Diet, ...]:
+    weights = {d: own if d == domain else (1 - own) / 3 for d in DOMAINS}
     return (Diet(steps, weights, {d: 0.8 if d == domain else 0.0 for d in DOMAINS}),)
 
 
@@ -67,10 +67,10 @@ _SIZE = {"hidden": 128, "layers": 3, "feed_forward": 320}
 MODELS = {
     spec.name: spec
     for spec in (
-        ModelSpec("gemma", "gemma", "chat", 900, 1, **_SIZE, diets=_expert("chat", 900)),
-        ModelSpec("mistral", "mistral", "code", 700, 2, **_SIZE, diets=_expert("code", 600)),
-        ModelSpec("qwen", "qwen", "zh", 1000, 1, **_SIZE, diets=_expert("zh", 650)),
-        ModelSpec("llama", "llama", "math", 800, 3, **_SIZE, diets=_expert("math", 600)),
+        ModelSpec("gemma", "gemma", "chat", 900, 1, **_SIZE, diets=_expert("chat", 900, 0.7)),
+        ModelSpec("mistral", "mistral", "code", 700, 2, **_SIZE, diets=_expert("code", 600, 0.5)),
+        ModelSpec("qwen", "qwen", "zh", 1000, 1, **_SIZE, diets=_expert("zh", 650, 0.7)),
+        ModelSpec("llama", "llama", "math", 800, 3, **_SIZE, diets=_expert("math", 600, 0.5)),
         ModelSpec(
             "target", "llama", None, 640, 1, hidden=96, layers=3, feed_forward=256, diets=_TARGET
         ),

@@ -71,8 +71,8 @@ class Sandbox:
 
     `preload` names modules that the worker imports beforehand, for speed, or because the
     unprivileged user cannot read them. `without` switches means off (`landlock`, `seccomp`,
-    `namespace`), to see what the others give. Raises `PartError` where this machine cannot
-    contain programs, unless `allow_weak`.
+    `namespace`, `own user`), to see what the others give. Raises `PartError` where this machine
+    cannot contain programs, unless `allow_weak`.
     """
 
     def __init__(
@@ -186,8 +186,8 @@ class Sandbox:
         if self.level == "weak" and not self._allow_weak:
             raise PartError(
                 "this machine cannot contain untrusted programs: with what it has "
-                f"({self.means}) they reach the network or this user's processes, or stay root. Run "
-                "on Linux 5.13 or newer (x86_64 or aarch64) with seccomp allowed, as an ordinary "
+                f"({self.means}) they reach the network or this user's processes, or stay root. "
+                "Run on Linux 5.13 or newer (x86_64, aarch64) with seccomp allowed, as an ordinary "
                 "user or a root that may change its user, or set allow_weak_sandbox: true where "
                 "the machine itself may be lost."
             )

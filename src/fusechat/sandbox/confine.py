@@ -113,8 +113,8 @@ def in_fork(work: Callable[[], Any]) -> Any:
     return json.loads(answer) if answer else None
 
 
-def choose_user() -> int | None:
-    """An unprivileged user id: this worker's own where ids are free, else nobody's."""
+def choose_user(own: bool = True) -> int | None:
+    """An unprivileged user id: this worker's `own` where ids are free, else nobody's."""
     if os.geteuid() != 0:
         return None
 
@@ -127,7 +127,7 @@ def choose_user() -> int | None:
             return False
         return True
 
-    users = (_OWN_USERS + os.getpid(), NOBODY)
+    users = (_OWN_USERS + os.getpid(), NOBODY) if own else (NOBODY,)
     return next((user for user in users if in_fork(partial(can_become, user))), None)
 
 

@@ -50,6 +50,7 @@ _DESCRIPTORS_KEPT = 3
 _TICK_SECONDS = 1.0
 _VERDICT_BYTES = 1 << 16
 _WORDS = 600
+_TOLD = frozenset({"passed", "failed", "invalid", "memory", "error"})
 
 
 @dataclass
@@ -76,7 +77,7 @@ class Worker:
         without = settings["without"]
         kernel.prctl(kernel.PR_SET_CHILD_SUBREAPER, 1)
         kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-        user = choose_user()
+        user = choose_user(own="own user" not in without)
         self._held = reach_library(user)
         for module in (*COMMON_MODULES, *settings["preload"]):
             importlib.import_module(module)
@@ -250,6 +251,9 @@ def _judge(run: _Run, nonce: str, code: int, used: Any, bounds: Bounds) -> dict[
         return {"status": run.stopped}
     for line in run.said.splitlines():
         told = _genuine(line, nonce, run.pid)
+        if told is not None and told["status"] not in _TOLD:
+            message = "wrote a verdict of its own making"
+            return {"status": "crashed", "message": message, "exception": "forged verdict"}
         if told is not None:
             return told if code == 0 or told["status"] == "error" else _died(code)
     cpu = used.ru_utime + used.ru_stime
@@ -329,9 +333,10 @@ def _tasks_of(user: int) -> int:
     count = 0
     for entry in os.listdir("/proc"):
         if entry.isdigit():
-            with contextlib.suppress(OSError):
-                if os.stat(f"/proc/{entry}").st_uid == user or user != NOBODY:
-                    count += len(os.listdir(f"/proc/{entry}/task"))
+            with contextlib.suppress(OSError, IndexError):
+                status = Path(f"/proc/{entry}/status").read_text()
+                if status.partition("\nUid:")[2].split(maxsplit=1)[0] == str(user):
+                    count += int(status.partition("\nThreads:")[2].split(maxsplit=1)[0])
     return count
 
 

@@ -48,11 +48,12 @@ def _read_set(
     for row in entry.part.prompts(entry.wanted_split()):
         if isinstance(row, UnreadableRow):
             details = json.dumps({"place": row.place}, ensure_ascii=False)
-            dropped.append(_dropped("", name, entry, "read", row.reason, details))
+            dropped.append(_dropped(name, entry, stage="read", reason=row.reason, details=details))
             continue
         if row.id in kept or row.id in here:
             first = kept[row.id].origin if row.id in kept else name
-            dropped.append(_dropped(row.id, name, entry, "duplicate", f"same prompt as in {first}"))
+            reason = f"same prompt as in {first}"
+            dropped.append(_dropped(name, entry, row.id, stage="duplicate", reason=reason))
             continue
         here.add(row.id)
         found.append(_labelled(row, name, entry))
@@ -75,19 +76,6 @@ def _take(rows: list[Prompt], count: int | None, seed: int, name: str) -> list[P
     return [rows[i] for i in sorted(order[:count])]
 
 
-def _dropped(
-    prompt_id: str,
-    name: str,
-    entry: PromptsEntry,
-    stage: str,
-    reason: str,
-    details: str | None = None,
-) -> Dropped:
-    return Dropped(
-        prompt_id=prompt_id,
-        origin=name,
-        domain=entry.wanted_domain() or "",
-        stage=stage,
-        reason=reason,
-        details=details,
-    )
+def _dropped(name: str, entry: PromptsEntry, prompt_id: str = "", **fields: Any) -> Dropped:
+    domain = entry.wanted_domain() or ""
+    return Dropped(prompt_id=prompt_id, origin=name, domain=domain, **fields)

@@ -7,15 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.errors import MissingExtraError
-from fusechat.parts import ModelName, Task, UnreadableRow
+from fusechat.parts import Task, UnreadableRow
 from fusechat.records import Prompt
+from fusechat.settings import HubSetName
 from fusechat.tasks._rows import PromptColumns, prompts_of
 
 
 class Hub(Task):
     """Prompts from a hub data set (or a local folder of one), columns mapped in the recipe."""
 
-    path: ModelName
+    path: HubSetName
     """The data set's id, such as `openbmb/UltraFeedback`, or a folder relative to the recipe."""
     revision: str | None = None
     """The commit; asked for with a hub id, so that the key says which rows these were."""
