@@ -6,14 +6,13 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+from running import finish, results, start
 
 from fusechat.errors import TooManyErrorsError, WorkspaceBusyError
 from fusechat.locks import workspace_lock
@@ -172,29 +171,6 @@ def test_duplicate_prompts_are_dropped_with_the_set_that_won(lab: Lab) -> None:
     }  # fmt: skip
 
 
-def tables(workspace: Path) -> dict[str, bytes]:
-    """Every table, model and metric of a workspace, by path."""
-    kept = (".parquet", ".safetensors", "metrics.json", "metrics.jsonl")
-    return {
-        str(path.relative_to(workspace)): path.read_bytes()
-        for path in sorted(workspace.rglob("*"))
-        if path.name.endswith(kept) and "checkpoints" not in path.parts
-    }
-
-
-def start(recipe: Path, workspace: Path, **environment: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "fusechat", "run", str(recipe), "--workspace", str(workspace)]
-    paths = os.pathsep.join(path for path in sys.path if path)
-    return subprocess.Popen(
-        command,
-        env=os.environ | {"PYTHONPATH": paths} | environment,
-        start_new_session=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
 @pytest.fixture(scope="module")
 def tiny() -> Path:
     return Path(__file__).resolve().parent.parent / "recipes" / "tiny.yaml"
@@ -205,9 +181,8 @@ def test_a_data_run_killed_at_five_moments_ends_with_the_bytes_of_an_unbroken_on
 ) -> None:
     """Five moments drawn from the places that an unbroken run passes, one after the other."""
     log = tmp_path / "places"
-    whole = start(tiny, tmp_path / "whole", FUSECHAT_FAULT_LOG=str(log))
-    out, _ = whole.communicate(timeout=120)
-    assert whole.returncode == 0, out
+    code, out = finish(tiny, tmp_path / "whole", FUSECHAT_FAULT_LOG=str(log))
+    assert code == 0, out
     places = Counter(log.read_text().split())
     seed = 20261122
     print("seed", seed, dict(places))
@@ -216,14 +191,12 @@ def test_a_data_run_killed_at_five_moments_ends_with_the_bytes_of_an_unbroken_on
     killed = 0
     for name in names:
         moment = f"{name}:{draw.randint(1, max(1, places[name] // 2))}"
-        process = start(tiny, tmp_path / "broken", FUSECHAT_KILL_AT=moment)
-        process.communicate(timeout=120)
-        killed += process.returncode == -signal.SIGKILL
+        code, _ = finish(tiny, tmp_path / "broken", FUSECHAT_KILL_AT=moment)
+        killed += code == -signal.SIGKILL
     assert killed >= 3, "too few of the moments were reached; draw others"
-    last = start(tiny, tmp_path / "broken")
-    out, _ = last.communicate(timeout=120)
-    assert last.returncode == 0, out
-    assert tables(tmp_path / "broken") == tables(tmp_path / "whole")
+    code, out = finish(tiny, tmp_path / "broken")
+    assert code == 0, out
+    assert results(tmp_path / "broken") == results(tmp_path / "whole")
 
 
 def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tiny: Path, tmp_path: Path) -> None:
@@ -237,6 +210,5 @@ def test_ctrl_c_keeps_what_is_done_and_says_how_to_go_on(tiny: Path, tmp_path: P
     assert process.returncode == 130, out
     assert "The same command goes on from here" in out
     assert "Traceback" not in out
-    again = start(tiny, tmp_path / "ws")
-    out, _ = again.communicate(timeout=120)
-    assert again.returncode == 0, out
+    code, out = finish(tiny, tmp_path / "ws")
+    assert code == 0, out

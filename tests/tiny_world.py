@@ -24,7 +24,9 @@ def tiny_recipe(folder: Path, **sections: Any) -> Path:
     for name in ("sft", "dpo"):
         tree["train"][name] |= {"global_batch_size": 4, "save_steps": 2}
     tree["train"]["sft"]["num_train_epochs"] = 1
-    tasks = [task for task in tree["evaluate"]["tasks"] if task["use"] in ("mini_math", "mini_chat")]
+    tasks = [
+        task for task in tree["evaluate"]["tasks"] if task["use"] in ("mini_math", "mini_chat")
+    ]
     tree["evaluate"] |= {"tasks": tasks, "models": ["target", "train.sft", "train.dpo", "llama"]}
     for task in tasks:
         task["take"] = 6

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 3 a gate did not
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ from typing import Any
 from fusechat.errors import FusechatError
 
 FAMILIES = ("sources", "annotators", "strategies", "losses", "tasks")
+MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""What the operating system refuses, and a user can mend."""
 EPILOG = """exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 3 a gate did not hold
 
 first steps:
@@ -29,9 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         _parser().print_help()
         return 2
-    from fusechat import commands
-
     try:
+        from fusechat import commands
+
         name = "list_parts" if options.command == "list" else options.command
         code: int = getattr(commands, name)(options)
     except FusechatError as error:
@@ -46,6 +49,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.errno not in MENDABLE:
+            raise
+        place = f"{error.filename}: " if error.filename else ""
+        print(
+            f"{place}{error.strerror}. All finished work is kept. Mend this (space, rights, "
+            "quota), and the same command goes on from here.",
+            file=sys.stderr,
+        )
+        return 1
     return code
 
 

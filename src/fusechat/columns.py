@@ -9,16 +9,21 @@ from __future__ import annotations
 import difflib
 import gzip
 import json
+import zlib
 from collections.abc import Generator, Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any, cast
 
+from pyarrow.lib import ArrowException
 from pydantic import BaseModel, ConfigDict
 
 from fusechat.errors import FusechatError
 
 PROMPT_COLUMNS = ("messages", "conversations", "prompt", "question", "problem", "instruction")
 """Where published sets keep their prompts, looked for in this order where a recipe maps none."""
+LOOKED_AT = 100
+"""Rows whose columns are looked at before anything runs; a column may be missing in some."""
 ANSWER_COLUMNS = ("answer", "expected_answer", "final_answer")
 
 
@@ -67,7 +72,22 @@ def lookup(row: Any, path: str) -> Any:
 
 
 def read_rows(path: Path) -> Generator[tuple[str, Any], None, None]:
-    """Rows of a file with their places (`file:line`); a line that is no JSON comes as the error."""
+    """Rows of a file with their places (`file:line`); a line that is no JSON comes as the error.
+
+    Raises `FileReadError` where the file as a whole cannot be read.
+    """
+    try:
+        yield from _rows_of(path)
+    except (OSError, EOFError, zlib.error, ArrowException) as error:
+        told = getattr(error, "strerror", None) or str(error).rstrip(".") or "not whole"
+        raise FileReadError(
+            f"{path} cannot be read: {told}. It is damaged, or not what its name says."
+        ) from error
+
+
+def _rows_of(path: Path) -> Iterator[tuple[str, Any]]:
+    if path.is_dir():
+        raise FileReadError(f"{path} is a folder; give one file.")
     name = path.name.removesuffix(".gz")
     if name.endswith(".parquet"):
         yield from _read_parquet(path)
@@ -119,13 +139,39 @@ def _read_parquet(path: Path) -> Iterator[tuple[str, Any]]:
             number += 1
 
 
-def column_fault(path: Path, spec: ColumnSpec) -> str | None:
-    """Why a mapped column cannot be right, from the file's first row; None where it is there."""
+def first_columns(path: Path) -> Mapping[str, Any] | str:
+    """The columns of the first rows, each with its first value; or why there are none."""
     rows = read_rows(path)
-    first = next((row for _, row in rows if isinstance(row, Mapping)), None)
-    rows.close()
-    if first is None:
-        return f"{path} has no rows."
+    objects = (row for _, row in rows if isinstance(row, Mapping))
+    first: dict[str, Any] = {}
+    try:
+        for row in islice(objects, LOOKED_AT):
+            first = {**row, **first}
+    except FileReadError as error:
+        return str(error)
+    finally:
+        rows.close()
+    if not first:
+        return f'{path} has no rows: each is a JSON object, such as {{"prompt": "..."}}.'
+    return first
+
+
+def prompt_fault(path: Path) -> str | None:
+    """Why no column can be taken for the prompt where none is mapped."""
+    first = first_columns(path)
+    if isinstance(first, str) or any(name in first for name in PROMPT_COLUMNS):
+        return first if isinstance(first, str) else None
+    return (
+        f"{path.name} has none of the columns {', '.join(PROMPT_COLUMNS)}. It has: "
+        f"{', '.join(first)}. Say which holds the prompt: 'columns: {{prompt: ...}}'."
+    )
+
+
+def column_fault(path: Path, spec: ColumnSpec) -> str | None:
+    """Why a mapped column cannot be right, from the first rows; None where it is there."""
+    first = first_columns(path)
+    if isinstance(first, str):
+        return first
     wanted = column(spec).column
     head = wanted.split(".")[0].removesuffix("[]")
     if wanted in first or head in first:

@@ -63,10 +63,11 @@ def check(options: argparse.Namespace) -> int:
 def run(options: argparse.Namespace) -> int:
     """Run what is missing, then show the table and where the report is."""
     recipe, text = _load(options)
+    units = [unit.name for unit in plan(recipe, options.workspace).units]
     result = run_recipe(
         recipe,
         options.workspace,
-        cluster=load_cluster(options.cluster),
+        cluster=load_cluster(options.cluster, units),
         options=Options(
             only=options.only,
             refresh=options.refresh,

@@ -4,9 +4,12 @@
     ├── RecipeError        faults of a recipe or of a call, all at once; exit code 2
     ├── MissingExtraError  a part needs a package that is not installed; exit code 2
     ├── WorkspaceBusyError another run holds the workspace; exit code 1
+    ├── WorkspaceError     the workspace's folder cannot be written; exit code 1
     ├── PartError          a part could not be opened or broke its contract; exit code 1
     ├── TooManyErrorsError a unit kept more failed rows than `max_error_share`; exit code 1
     ├── StaleInputError    a unit's input changed under it; exit code 1
+    ├── DamagedError       a file of the workspace is not what was written; exit code 1
+    ├── EmptyError         a unit has nothing to work on; exit code 1
     ├── TrainingError      training cannot begin or go on; exit code 1
     └── GateError          a declared gate did not hold; exit code 3
 
@@ -66,6 +69,10 @@ class WorkspaceBusyError(FusechatError):
     """Another run holds the workspace; wait for it, or use another workspace."""
 
 
+class WorkspaceError(FusechatError):
+    """The workspace's folder cannot be made or written; mended by who calls."""
+
+
 class PartError(FusechatError):
     """A part could not be opened, or broke the row-wise contract; mended in the part."""
 
@@ -76,6 +83,20 @@ class TooManyErrorsError(FusechatError):
 
 class StaleInputError(FusechatError):
     """A table changed after a unit read it; mended by running the unit again."""
+
+
+class DamagedError(FusechatError):
+    """A file of a workspace is not what was written; mended by having it made again."""
+
+    def __init__(self, path: object, what: str, mend: str = "") -> None:
+        mend = mend or "Remove it, and the manifest.json of its unit's folder"
+        super().__init__(
+            f"{path} is damaged: {what}. {mend}, and run again: what is missing is made anew."
+        )
+
+
+class EmptyError(FusechatError):
+    """No prompt or no response is left to work on; says why, and where to look."""
 
 
 class TrainingError(FusechatError):

@@ -6,6 +6,8 @@ heavy is imported before a model is loaded.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -61,17 +63,52 @@ def model_name(model: str) -> str:
     return path.parent.name if path.name == "model" and path.parent.name else path.name
 
 
-def model_faults(model: str) -> Iterator[str]:
-    """What a model folder lacks, each with the mend; nothing for a hub name."""
-    if not is_local(model) or not Path(model).exists():
+_OTHER_KIND = {
+    "chat": (
+        re.compile("For(Sequence|Token)Classification|ForQuestionAnswering|ForMaskedLM|Reward"),
+        "is no chat model, and would answer at random. Give a causal language model.",
+    ),
+    "reward": (
+        re.compile("ForCausalLM"),
+        "has no trained reward head. Give a sequence-classification model, not a chat model.",
+    ),
+}
+"""By kind: architectures that are of another kind, and the mend."""
+
+
+def model_faults(model: str, kind: Literal["chat", "reward"]) -> Iterator[str]:
+    """What a model folder lacks, each with the mend; nothing for a hub name.
+
+    Looks at file names and small files only, so that a recipe can be checked without loading.
+    """
+    folder = Path(model)
+    if not is_local(model) or not folder.exists():
         return
-    if not (Path(model) / "config.json").is_file():
+    if not (folder / "config.json").is_file():
         yield (
             f"{model} is not a Hugging Face model folder: it has no config.json. "
             "Give the folder that save_pretrained() wrote."
         )
+    elif fault := _config_fault(folder, kind):
+        yield fault
+    weights = [path for pattern in _WEIGHTS for path in folder.glob(pattern)]
+    if not weights and (folder / "config.json").is_file():
+        yield f"{model} has no weights (*.safetensors). Copy the whole folder, or fetch it again."
     if fault := tokenizer_fault(model):
         yield fault
+
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.safetensors.index.json")
+
+
+def _config_fault(folder: Path, kind: str) -> str | None:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        made_as = ", ".join(config.get("architectures") or ())
+    except (ValueError, AttributeError, TypeError):
+        return f"{folder / 'config.json'} is not JSON with a model's settings. Fetch it again."
+    other, mend = _OTHER_KIND[kind]
+    return f"{folder} ({made_as}) {mend}" if other.search(made_as) else None
 
 
 def import_torch(what: str) -> Any:
@@ -115,14 +152,15 @@ def load(loader: Callable[..., Any], model: str, dtype: str, device: Any, **extr
     with `output_loading_info=True` a pair of model and loading info.
     """
     import torch
+    from safetensors import SafetensorError
     from transformers.utils import logging
 
     logging.disable_progress_bar()
     try:
         loaded = loader(model, dtype=getattr(torch, dtype), **extra)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise PartError(
-            f"the model {model} cannot be loaded: {error}. Give a folder that "
+            f"the model {model} cannot be loaded: {str(error).rstrip('.')}. Give a folder that "
             "save_pretrained() wrote, or a hub name that is in the local cache."
         ) from error
     network = loaded[0] if isinstance(loaded, tuple) else loaded

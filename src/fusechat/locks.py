@@ -10,9 +10,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from fusechat.errors import WorkspaceBusyError
+from fusechat.errors import WorkspaceBusyError, WorkspaceError
 
 
 @contextmanager
@@ -21,8 +21,7 @@ def workspace_lock(workspace: Path, holder: str, wait: bool = False) -> Iterator
 
     Raises `WorkspaceBusyError` at once where another run holds it, or waits with `wait`.
     """
-    workspace.mkdir(parents=True, exist_ok=True)
-    with (workspace / ".lock").open("a+", encoding="utf-8") as handle:
+    with _lock_file(workspace) as handle:
         while not _try_lock(handle):
             if not wait:
                 raise WorkspaceBusyError(_refusal(workspace))
@@ -37,12 +36,23 @@ def workspace_lock(workspace: Path, holder: str, wait: bool = False) -> Iterator
             handle.truncate(0)
 
 
+def _lock_file(workspace: Path) -> IO[str]:
+    try:
+        workspace.mkdir(parents=True, exist_ok=True)
+        return (workspace / ".lock").open("a+", encoding="utf-8")
+    except OSError as error:
+        raise WorkspaceError(
+            f"the workspace {workspace} cannot be written: {error.strerror}. Give a folder that "
+            "you may write to: --workspace FOLDER."
+        ) from error
+
+
 def lock_holder(workspace: Path) -> dict[str, Any] | None:
     """Who holds the workspace now (`pid`, `host`, `run`), or None."""
     path = workspace / ".lock"
     if not path.exists():
         return None
-    with path.open("a+", encoding="utf-8") as handle:
+    with path.open(encoding="utf-8") as handle:
         if _try_lock(handle):
             return None
     text = path.read_text(encoding="utf-8")

@@ -282,13 +282,16 @@ def part_names(family: str) -> list[str]:
 
 def part_class(family: str, use: str) -> type[Part]:
     """The class behind `use`; raises `UnknownPartError` with the nearest right name."""
+    if not isinstance(use, str):
+        raise UnknownPartError(f"'use' names a part, and {use!r} is no text. Give its name.")
     if ":" in use:
         module_name, _, class_name = use.partition(":")
         try:
             found = getattr(importlib.import_module(module_name), class_name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # a user's module may fail in any way
+            reason = str(error) if isinstance(error, ImportError) else repr(error)
             raise UnknownPartError(
-                f"'{use}' cannot be imported: {error}. It must be importable here."
+                f"'{use}' cannot be imported: {reason}. It must be importable here."
             ) from error
         base = BASES[family]
         if not (isinstance(found, type) and issubclass(found, base)):

@@ -6,6 +6,7 @@ by the digest of what it is made from. Nothing is hidden between the plan and th
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -220,7 +221,8 @@ def _answering(recipe: Recipe, model: str) -> Any:
     if model in recipe.sources:
         return recipe.sources[model].part.model_copy(update=sampling)
     name = recipe.target.model if model == "target" and recipe.target else model
-    return load_part("sources", {"use": "hf", "model": name, **sampling})
+    settings = {"use": "hf", "model": name, "dtype": recipe.evaluate.dtype, **sampling}
+    return load_part("sources", settings)
 
 
 def standing(plan: Plan, unit: Unit) -> Standing:
@@ -303,8 +305,10 @@ def wanted_units(plan: Plan, only: str | None) -> list[Unit]:
         u.name for u in plan.units if u.name == only or u.name.startswith(only.rstrip("/") + "/")
     ]
     if not asked:
-        names = ", ".join(unit.name for unit in plan.units)
-        raise FusechatError(f"there is no unit '{only}' in this plan. There are: {names}.")
+        names = [unit.name for unit in plan.units]
+        near = difflib.get_close_matches(only, names, 1)
+        hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(names)}."
+        raise FusechatError(f"there is no unit '{only}' in this plan. {hint}")
     needed: set[str] = set()
     for unit in reversed(plan.units):
         if unit.name in asked or unit.name in needed:

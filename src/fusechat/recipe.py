@@ -6,17 +6,17 @@ Where and how fast it runs is in a second small file (`Cluster`), which enters n
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fusechat.errors import Fault, RecipeError
-from fusechat.parts import ModelName, Where
+from fusechat.parts import ModelName, Part, Where
 from fusechat.recipe_checks import cross_faults
-from fusechat.recipe_file import RecipeFile, faults_of
+from fusechat.recipe_file import RecipeFile, faults_of, near
 from fusechat.stages.build_settings import BuildSettings
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
 from fusechat.stages.evaluate import EvaluateSettings
@@ -41,6 +41,10 @@ class TrainSettings(BaseModel):
     dpo: DpoSettings | None = None
 
 
+Name = Annotated[str, Field(pattern=r"^\w[\w.-]*$", max_length=60)]
+"""A name that becomes a folder: letters, digits, `_`, `-` and `.` of any script."""
+
+
 class Recipe(BaseModel):
     """Everything that decides the result, and nothing else."""
 
@@ -50,14 +54,20 @@ class Recipe(BaseModel):
     """Names the run's folder and its report."""
     seed: int = Field(default=42, ge=0)
     target: Target | None = None
-    prompts: dict[str, PromptsEntry] = Field(min_length=1)
-    sources: dict[str, SourceEntry] = Field(min_length=1)
-    annotators: dict[str, AnnotatorEntry] = {}
+    prompts: dict[Name, PromptsEntry] = Field(min_length=1)
+    sources: dict[Name, SourceEntry] = Field(min_length=1)
+    annotators: dict[Name, AnnotatorEntry] = {}
     build: BuildSettings | None = None
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings | None = None
     max_error_share: float = Field(default=0.01, ge=0, le=1)
     """A unit with a larger share of failed rows stops."""
+    _text: str = PrivateAttr(default="")
+
+    @property
+    def text(self) -> str:
+        """The YAML that it was read from, with what was set; empty where it was not read."""
+        return self._text
 
 
 class Cluster(BaseModel):
@@ -76,7 +86,12 @@ class Cluster(BaseModel):
         return self.default
 
 
-NAMED_BY_USE = {"prompts": "tasks", "sources": "sources", "annotators": "annotators"}
+STAGE_NAMES = ("prompts", "sample", "annotate", "build", "train", "evaluate")
+ENTRIES: dict[str, type[PromptsEntry | SourceEntry | AnnotatorEntry]] = {
+    "prompts": PromptsEntry,
+    "sources": SourceEntry,
+    "annotators": AnnotatorEntry,
+}
 
 
 def load_recipe(path: str | Path, set: Mapping[str, Any] | None = None) -> Recipe:
@@ -98,22 +113,36 @@ def read_recipe(
     _name_parts(file.tree)
     faults = [*file.faults, *_form_faults(file)]
     if faults:
-        return None, _sorted(faults), file
-    recipe = Recipe.model_validate(file.tree, context={"base": path.resolve().parent})
-    found = [*_part_faults(recipe), *cross_faults(recipe)]
-    faults = [file.fault(file.real_path(where), message) for where, message in found]
-    return recipe, _sorted(faults), file
+        found = list(_entry_faults(file))
+    else:
+        recipe = Recipe.model_validate(file.tree, context={"base": path.resolve().parent})
+        recipe._text = recipe_text(file)
+        found = [*_entry_faults(file), *_part_faults(recipe), *cross_faults(recipe)]
+    told = [file.fault(file.real_path(where), message) for where, message in found]
+    return None if faults else recipe, _sorted([*faults, *told]), file
 
 
-def load_cluster(path: str | Path | None) -> Cluster:
-    """Read a cluster file; None is this machine with the defaults."""
+def load_cluster(path: str | Path | None, units: Collection[str] | None = None) -> Cluster:
+    """Read a cluster file; None is this machine with the defaults.
+
+    `units`: names of the plan's units; an entry for none of them, nor for a stage, is a fault.
+    """
     if path is None:
         return Cluster()
-    file = RecipeFile(Path(path))
+    file = RecipeFile(Path(path), what="cluster file")
     try:
-        return Cluster.model_validate(file.tree)
+        cluster = Cluster.model_validate(file.tree)
     except ValidationError as error:
         raise RecipeError(faults_of(file, error, (), Cluster)) from error
+    known = {*(units or ()), *STAGE_NAMES}
+    faults = [
+        file.fault(("units", name), f"the plan has no unit '{name}'. {near(name, sorted(known))}")
+        for name in (cluster.units if units is not None else ())
+        if name not in known
+    ]
+    if faults:
+        raise RecipeError(faults)
+    return cluster
 
 
 def recipe_text(file: RecipeFile) -> str:
@@ -126,7 +155,7 @@ def recipe_text(file: RecipeFile) -> str:
 
 def _name_parts(tree: dict[str, Any]) -> None:
     """An entry without `use` uses the part of its own name: `armorm: {}`."""
-    for section, _family in NAMED_BY_USE.items():
+    for section in ENTRIES:
         entries = tree.get(section)
         if not isinstance(entries, dict):
             continue
@@ -146,20 +175,44 @@ def _form_faults(file: RecipeFile) -> list[Fault]:
     return []
 
 
+def _entry_faults(file: RecipeFile) -> Iterator[tuple[tuple[Any, ...], str]]:
+    """What the parts of well-formed entries say against themselves, whatever else is wrong."""
+    base = {"base": file.path.resolve().parent}
+    for section, kind in ENTRIES.items():
+        entries = file.tree.get(section)
+        for name, entry in entries.items() if isinstance(entries, dict) else ():
+            try:
+                part = kind.model_validate(entry, context=base).part
+            except ValidationError:
+                continue  # told with the form
+            for key, message in _own_faults(part):
+                yield (section, name, *key), message
+
+
 def _part_faults(recipe: Recipe) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """What the parts of well-formed entries say against themselves."""
-    for section in NAMED_BY_USE:
-        for name, entry in getattr(recipe, section).items():
-            for key, message in entry.part.faults():
-                yield (section, name, *key.split(".")), message
+    """What the parts of evaluation and training say against themselves."""
     if recipe.evaluate is not None:
         for index, task in enumerate(recipe.evaluate.tasks):
-            for key, message in task.task.faults():
-                yield ("evaluate", "tasks", index, *key.split(".")), message
+            for key, message in _own_faults(task.task):
+                yield ("evaluate", "tasks", index, *key), message
+            for key, message in _own_faults(task.graded_by):
+                yield ("evaluate", "tasks", index, "graded_by", *key), message
     for stage in ("sft", "dpo"):
         settings = getattr(recipe.train, stage)
-        for key, message in settings.loss.faults() if settings else ():
-            yield ("train", stage, "loss", *key.split(".")), message
+        for key, message in _own_faults(settings.loss if settings else None):
+            yield ("train", stage, "loss", *key), message
+
+
+def _own_faults(part: Part | None) -> Iterator[tuple[tuple[str, ...], str]]:
+    """A part's faults; one that raises instead of telling is a fault itself."""
+    if part is None:
+        return
+    try:
+        for key, message in part.faults():
+            yield tuple(key.split(".")), message
+    except Exception as error:  # noqa: BLE001 - a part may be anyone's; its error is shown
+        reason = f"{type(error).__name__}: {error}"
+        yield (), f"the part '{part.part_name()}' failed in faults(): {reason}. Mend the part."
 
 
 def _sorted(faults: list[Fault]) -> list[Fault]:

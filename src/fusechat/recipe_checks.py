@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusechat.chat import tokenizer_fault
+from fusechat.local_models import model_faults
+from fusechat.parts import PartSettingsError, UnknownPartError, load_part
 from fusechat.settings import model_fault
 
 if TYPE_CHECKING:
+    from fusechat.parts import Task
     from fusechat.recipe import Recipe
 
 Found = tuple[tuple[Any, ...], str]
@@ -53,6 +55,9 @@ def _sample_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
         if model in TRAINED or model == "target":
             message = f"on-policy sources ('{model}') are not supported yet; give a model folder."
             yield ("sources", name, "model"), message
+        if name in (*TRAINED, "target"):
+            message = f"'{name}' names a model of this recipe's own. Give the source another name."
+            yield ("sources", name), message
     for domain in sorted(domains):
         if not any(entry.wants(domain) for entry in recipe.sources.values()):
             message = f"no source samples the domain '{domain}'. Add it to a source's samples."
@@ -76,7 +81,17 @@ def _build_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
         for name, entry in recipe.sources.items()
     }
     for key, message in recipe.build.faults(annotators, sources, domains):
-        yield ("build", *key.split(".")), message
+        yield ("build", *_steps(key, {*domains, *recipe.build.domains})), message
+
+
+def _steps(key: str, domains: Collection[str]) -> tuple[str, ...]:
+    """The steps of a dotted key below `build`; a domain may have dots in its name."""
+    for domain in sorted(domains, key=len, reverse=True):
+        if key == domain:
+            return (domain,)
+        if key.startswith(f"{domain}."):
+            return (domain, *key.removeprefix(f"{domain}.").split("."))
+    return tuple(key.split("."))
 
 
 def _train_faults(recipe: Recipe) -> Iterator[Found]:
@@ -91,20 +106,17 @@ def _train_faults(recipe: Recipe) -> Iterator[Found]:
             )
             yield ("train", stage), message
     if recipe.target is not None:
-        for fault in _model_faults(recipe.target.model):
+        for fault in _target_faults(recipe.target.model):
             yield ("target", "model"), fault
 
 
-def _model_faults(model: str) -> Iterator[str]:
-    path = Path(model)
+def _target_faults(model: str) -> Iterator[str]:
     if fault := model_fault(model):
         yield fault
-    elif not path.exists():
-        yield f"there is nothing at {path}. Give a model folder relative to the recipe."
-    elif not (path / "config.json").is_file():
-        yield f"{path} has no config.json; it must be a Hugging Face model folder."
-    elif fault := tokenizer_fault(str(path)):
-        yield fault
+    elif not Path(model).exists():
+        yield f"there is nothing at {model}. Give a model folder relative to the recipe."
+    else:
+        yield from model_faults(model, "chat")
 
 
 def _evaluate_faults(recipe: Recipe) -> Iterator[Found]:
@@ -116,16 +128,41 @@ def _evaluate_faults(recipe: Recipe) -> Iterator[Found]:
         if name not in known:
             yield ("evaluate", "models", index), f"there is no model '{name}'. {_hint(name, known)}"
         elif name in recipe.sources and not hasattr(recipe.sources[name].part, "temperature"):
-            message = f"'{name}' holds stored responses and cannot answer new prompts. Remove it."
+            message = f"'{name}' cannot answer new prompts: it is no sampled model. Remove it."
             yield ("evaluate", "models", index), message
+    if not (recipe.evaluate.models or _can_answer(recipe)):
+        message = "no model can be evaluated. Add a target, a training stage or an 'hf' source."
+        yield ("evaluate",), message
     for index, task in enumerate(recipe.evaluate.tasks):
         splits = task.task.splits
         if len(splits) > 1 and task.split not in splits:
             message = f"there is no split '{task.split}'. {_hint(task.split, splits)}"
             yield ("evaluate", "tasks", index, "split"), message
-        if task.graded_by is None and task.task.graded_by() is None:
-            message = "the task does not say how it is graded. Add 'graded_by: {use: ...}'."
-            yield ("evaluate", "tasks", index, "graded_by"), message
+        for key, message in () if task.graded_by is not None else _grader_faults(task.task):
+            yield ("evaluate", "tasks", index, key), message
+
+
+def _can_answer(recipe: Recipe) -> bool:
+    """Whether there is any model that can be asked the prompts of a task."""
+    own = [recipe.target, recipe.train.sft, recipe.train.dpo]
+    return any(own) or any(hasattr(e.part, "temperature") for e in recipe.sources.values())
+
+
+def _grader_faults(task: Task) -> Iterator[tuple[str, str]]:
+    """What is wrong with how a task says that it is graded."""
+    said = task.graded_by()
+    if said is None:
+        yield "graded_by", "the task does not say how it is graded. Add 'graded_by: {use: ...}'."
+        return
+    key = "grade" if hasattr(task, "grade") else "use"
+    if "use" not in said:
+        yield key, "say which annotator grades it: 'grade: {use: ...}'."
+        return
+    try:
+        for setting, message in load_part("annotators", said).faults():
+            yield key, f"{setting}: {message}"
+    except (UnknownPartError, PartSettingsError) as error:
+        yield key, str(error)
 
 
 def _hint(name: str, known: Collection[str] | Mapping[str, Any]) -> str:

@@ -25,9 +25,11 @@ Path_ = tuple[Any, ...]
 class RecipeFile:
     """A recipe's YAML: its tree, and the line of every key."""
 
-    def __init__(self, path: Path, settings: Mapping[str, Any] | None = None) -> None:
-        self.path = path
-        self.text = _read(path)
+    def __init__(
+        self, path: Path, settings: Mapping[str, Any] | None = None, what: str = "recipe"
+    ) -> None:
+        self.path, self.what = path, what
+        self.text = _read(path, what)
         self.lines: dict[Path_, int] = {}
         self.faults: list[Fault] = []
         self.tree = self._parse()
@@ -65,24 +67,35 @@ class RecipeFile:
     def _parse(self) -> dict[str, Any]:
         try:
             root = yaml.compose(self.text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            problem = f"not YAML: {error.problem}. Look at the indentation and quotes there."
-            raise RecipeError([Fault(f"{self.path}:{line}", "", problem)]) from error
-        if not isinstance(root, yaml.MappingNode):
-            message = "a recipe is a mapping of keys, such as 'name: my-fusion'."
-            raise RecipeError([Fault(f"{self.path}:1", "", message)])
-        self._walk(root, ())
-        tree: dict[str, Any] = yaml.safe_load(self.text)
+            if root is None or not isinstance(root, yaml.MappingNode):
+                message = f"a {self.what} is a mapping of keys, such as '{_SUCH_AS[self.what]}'."
+                raise RecipeError([Fault(f"{self.path}:1", "", message)])
+            self._walk(root, (), ())
+            tree: dict[str, Any] = yaml.safe_load(self.text)
+        except yaml.YAMLError as error:
+            raise RecipeError([self._not_yaml(error)]) from error
         return tree
 
-    def _walk(self, node: yaml.Node, path: Path_) -> None:
+    def _not_yaml(self, error: yaml.YAMLError) -> Fault:
+        mark = getattr(error, "problem_mark", None)
+        line = (
+            mark.line + 1 if mark else self.text.count("\n", 0, getattr(error, "position", 0)) + 1
+        )
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        mend = "Look at the indentation and quotes there."
+        if "'\\t'" in problem:
+            mend = "YAML indents with spaces: replace the tab by two of them."
+        return Fault(f"{self.path}:{line}", "", f"not YAML: {problem}. {mend}")
+
+    def _walk(self, node: yaml.Node, path: Path_, above: tuple[yaml.Node, ...]) -> None:
+        if node in above:
+            raise yaml.MarkedYAMLError(
+                problem="an alias stands inside what it names", problem_mark=node.start_mark
+            )
+        above = (*above, node)
         if isinstance(node, yaml.MappingNode):
             for key, value in node.value:
-                inner = (
-                    *path,
-                    yaml.safe_load(key.value) if key.tag.endswith(":int") else key.value,
-                )
+                inner = (*path, _key_of(key))
                 if inner in self.lines:
                     self.faults.append(
                         Fault(
@@ -93,26 +106,41 @@ class RecipeFile:
                         )
                     )
                 self.lines[inner] = key.start_mark.line + 1
-                self._walk(value, inner)
+                self._walk(value, inner, above)
         elif isinstance(node, yaml.SequenceNode):
             for index, value in enumerate(node.value):
                 self.lines[(*path, index)] = value.start_mark.line + 1
-                self._walk(value, (*path, index))
+                self._walk(value, (*path, index), above)
 
     def _set(self, key: str, value: Any) -> None:
-        steps = tuple(key.split("."))
+        """Change one key; a number is a place in a list, and a key may have dots in it."""
         node: Any = self.tree
-        for depth, step in enumerate(steps[:-1]):
-            if not isinstance(node.get(step), dict):
-                node[step] = {}
-                self.lines[steps[: depth + 1]] = 0
-            node = node[step]
-        node[steps[-1]] = _absolute(value)
-        self.lines = {p: n for p, n in self.lines.items() if p[: len(steps)] != steps}
-        self.lines[steps] = 0
+        path: Path_ = ()
+        rest = key.split(".")
+        try:
+            step, rest = _next_step(node, rest)
+            while rest:
+                path = (*path, step)
+                if isinstance(node, list) or isinstance(node.get(step), (dict, list)):
+                    node = node[step]
+                else:
+                    node[step] = node = {}
+                    self.lines[path] = 0
+                step, rest = _next_step(node, rest)
+        except LookupError as error:
+            self.faults.append(Fault("--set", key, str(error.args[0])))
+            return
+        path = (*path, step)
+        node[step] = _absolute(value)
+        self.lines = {p: n for p, n in self.lines.items() if p[: len(path)] != path}
+        self.lines[path] = 0
 
     def _fill_in_variables(self) -> None:
         variables = self.tree.pop("variables", None) or {}
+        if not isinstance(variables, dict):
+            message = "variables are names with values, such as '{data: my-folder}'."
+            self.faults.append(self.fault(("variables",), message))
+            variables = {}
         used: set[str] = set()
         for path, value in list(_leaves(self.tree, ())):
             if isinstance(value, str) and "${" in value:
@@ -126,7 +154,7 @@ class RecipeFile:
         def text_of(match: re.Match[str]) -> str:
             name = match.group(1)
             if name not in variables:
-                hint = _near(name, list(variables))
+                hint = near(name, list(variables))
                 self.faults.append(self.fault(path, f"there is no variable '{name}'. {hint}"))
                 return match.group(0)
             used.add(name)
@@ -135,11 +163,39 @@ class RecipeFile:
         return re.sub(r"\$\{(\w+)\}", text_of, value)
 
 
-def _read(path: Path) -> str:
+def _key_of(key: yaml.Node) -> Any:
+    if not isinstance(key, yaml.ScalarNode):
+        raise yaml.MarkedYAMLError(
+            problem="a key must be a word, and is a list or mapping", problem_mark=key.start_mark
+        )
+    return yaml.safe_load(key.value) if key.tag.endswith(":int") else key.value
+
+
+def _next_step(node: Any, rest: list[str]) -> tuple[Any, list[str]]:
+    """The next key on a dotted way, and what is left: the longest that is there, else one word.
+
+    Raises `LookupError` with the mend where a list has no such place.
+    """
+    if isinstance(node, list):
+        if rest[0].isdigit() and int(rest[0]) < len(node):
+            return int(rest[0]), rest[1:]
+        raise LookupError(f"'{rest[0]}' is no place in this list. Give 0 to {len(node) - 1}.")
+    if not isinstance(node, dict):
+        raise LookupError(f"'{rest[0]}' is below '{node}', which has no keys.")
+    for length in range(len(rest), 1, -1):
+        if (name := ".".join(rest[:length])) in node:
+            return name, rest[length:]
+    return rest[0], rest[1:]
+
+
+_SUCH_AS = {"recipe": "name: my-fusion", "cluster file": "default: {processes: 2}"}
+
+
+def _read(path: Path, what: str) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        reason = f"cannot be read: {error.strerror}. Give the path of a recipe file."
+        reason = f"cannot be read: {error.strerror}. Give the path of a {what}."
         raise RecipeError([Fault(str(path), "", reason)]) from error
     except UnicodeDecodeError as error:
         raise RecipeError([Fault(str(path), "", f"is not UTF-8 text: {error}.")]) from error
@@ -172,38 +228,81 @@ def _replace(tree: Any, path: Path_, value: Any) -> None:
     tree[path[-1]] = value
 
 
-def faults_of(file: RecipeFile, error: ValidationError, prefix: Path_, model: Any) -> list[Fault]:
-    """All faults in a validation error, those inside parts included."""
+def faults_of(
+    file: RecipeFile,
+    error: ValidationError,
+    prefix: Path_,
+    model: Any,
+    beside: tuple[str, ...] = (),
+) -> list[Fault]:
+    """All faults in a validation error, those inside parts included.
+
+    `beside`: keys that may stand beside those of `model` (a part's entry).
+    """
     out: list[Fault] = []
+    deeper = {item["loc"] for item in error.errors()}
     for item in error.errors():
         loc = (*prefix, *item["loc"])
         cause = (item.get("ctx") or {}).get("error")
         if isinstance(cause, PartSettingsError):
-            out += faults_of(file, cause.error, loc, cause.cls)
+            entry = _model_at(model, item["loc"][:-1])
+            out += faults_of(file, cause.error, loc, cause.cls, tuple(_known_keys(entry)))
             continue
+        if item["type"] == "too_short" and any(
+            len(other) > len(item["loc"]) and other[: len(item["loc"])] == item["loc"]
+            for other in deeper
+        ):
+            continue  # of those that are there, the faults are said
+        if item["type"] not in ("missing", "extra_forbidden"):
+            loc = tuple(step for step in loc if not _LABEL.fullmatch(str(step)))
         path = file.real_path(loc)
         if isinstance(cause, UnknownPartError) and path[-1] != "use":
             path = (*path, "use")
-        out.append(file.fault(path, _message(item, model, item["loc"])))
+        out.append(file.fault(path, _message(item, model, item["loc"], beside)))
     return out
 
 
-def _message(item: Any, model: Any, loc: Sequence[Any]) -> str:
-    text = str(item["msg"]).removeprefix("Value error, ")
-    if item["type"] == "extra_forbidden":
-        owner = _model_at(model, loc[:-1])
-        known = _known_keys(owner)
-        return f"there is no key '{loc[-1]}' here. {_near(str(loc[-1]), known)}"
-    if item["type"] == "missing":
-        return "this key is needed, and is not there."
-    if item["type"] == "value_error":
-        return text
-    return f"{text} (it is {item['input']!r})."
+_LABEL = re.compile(r"\[key\]|int|str|(dict|list|tuple)\[.*\]")
+"""Steps of pydantic's that are no keys: the name of an entry, a member of a union."""
+
+
+_WANTED = {
+    "string_type": "a text in quotes",
+    "dict_type": "a mapping of names, such as '{name: {...}}'",
+    "model_type": "a mapping of keys",
+    "model_attributes_type": "a mapping of keys",
+    "tuple_type": "a list",
+    "list_type": "a list",
+}
+"""What a value of another kind should have been."""
+_NAMES = "A name is letters, digits, '_', '-' and '.', at most 60, with a letter or digit first."
+
+
+def _message(item: Any, model: Any, loc: Sequence[Any], beside: tuple[str, ...]) -> str:
+    kind, value = item["type"], item["input"]
+    if kind == "extra_forbidden":
+        known = [*_known_keys(_model_at(model, loc[:-1])), *(beside if len(loc) == 1 else ())]
+        return f"there is no key '{loc[-1]}' here. {near(str(loc[-1]), known)}"
+    if kind == "string_type" and loc and loc[-1] == "[key]":
+        return f"a name must be a text, and YAML reads {value!r} here. Put it in quotes."
+    if kind in _WANTED and value is None:
+        return f"this is empty. Give {_WANTED[kind]}, or remove the key."
+    messages = {
+        "missing": "this key is needed, and is not there.",
+        "too_short": "this is empty. Name at least one, or remove the key.",
+        "int_parsing": f"this must be a whole number; it is {value!r}.",
+        "value_error": str(item["msg"]).removeprefix("Value error, "),
+        "string_too_long": f"'{value}' is too long. {_NAMES}",
+        "string_pattern_mismatch": f"'{value}' cannot be a name. {_NAMES}",
+    }
+    if kind in _WANTED:
+        return f"this must be {_WANTED[kind]}; it is {value!r}."
+    return messages.get(kind, f"{item['msg']} (it is {value!r}).")
 
 
 def _known_keys(model: Any) -> list[str]:
     fields = getattr(model, "model_fields", {})
-    return list(fields)
+    return [name for name in fields if name not in ("part", "task")]
 
 
 def _model_at(hint: Any, loc: Sequence[Any]) -> Any:
@@ -231,8 +330,9 @@ def _bare(hint: Any) -> Any:
     return hint
 
 
-def _near(name: str, known: Sequence[str]) -> str:
-    near = difflib.get_close_matches(name, known, 1)
-    if near:
-        return f"Did you mean '{near[0]}'?"
+def near(name: str, known: Sequence[str]) -> str:
+    """The name that was meant, or all that there are."""
+    found = difflib.get_close_matches(name, known, 1)
+    if found:
+        return f"Did you mean '{found[0]}'?"
     return f"There are: {', '.join(known)}." if known else ""

@@ -6,6 +6,7 @@ misspelt field is an error where it is made, not a hole found later. Read this f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Self
 
@@ -133,6 +134,8 @@ class Score(Record):
     def _value_iff_ok(self) -> Self:
         if (self.status == "ok") != (self.value is not None):
             raise ValueError("a score has a value if and only if its status is 'ok'")
+        if not math.isfinite(self.value or 0.0):
+            raise ValueError("a score's value is a finite number")
         if self.status != "ok" and not self.reason:
             raise ValueError(f"a score with status '{self.status}' must say why")
         return self
@@ -150,7 +153,9 @@ class Request(Record):
     made_from: str
 
     def response(self, text: str, finish: Finish, **fields: Any) -> Response:
-        """The `Response` to this request."""
+        """The `Response` to this request; a failure where its `logprob` is no finite number."""
+        if not math.isfinite(fields.get("logprob") or 0.0):
+            return self.failure("its log-probability is not a finite number: a broken model")
         identity = digest([self.prompt.id, self.source, self.index, self.made_from])
         fields = {"seed": self.seed, "model": self.model} | fields
         return Response(
@@ -172,7 +177,9 @@ class Candidate(Record):
     made_from: str
 
     def score(self, value: float, reason: str = "", **fields: Any) -> Score:
-        """A judgement with a value."""
+        """A judgement with a value; an error where that is no finite number."""
+        if not math.isfinite(value):
+            return self._judged("error", "the score is not a finite number", **fields)
         return self._judged("ok", reason, value=value, **fields)
 
     def unscorable(self, reason: str, **fields: Any) -> Score:

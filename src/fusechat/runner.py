@@ -35,7 +35,14 @@ from fusechat.tables import (
     write_atomic,
     write_json,
 )
-from fusechat.unit_folders import SET_ASIDE, adoptable, made_tables, remove_tables, set_aside
+from fusechat.unit_folders import (
+    SET_ASIDE,
+    adoptable,
+    check_whole,
+    made_tables,
+    remove_tables,
+    set_aside,
+)
 
 R = TypeVar("R", bound=Record)
 ROW_TYPES: dict[str, type[Record]] = {
@@ -115,13 +122,14 @@ def run(
     """
     options = options or Options()
     planned = make_plan(recipe, workspace)
+    wanted = wanted_units(planned, options.only)
+    if options.refresh is not None:
+        wanted_units(planned, options.refresh)  # raises where there is no such unit
     with workspace_lock(planned.workspace, recipe.name, options.wait):
         runner = _Runner(planned, cluster or Cluster(), options)
         folder = runner.open_folder(recipe_text)
         try:
-            ran = tuple(
-                unit.name for unit in wanted_units(planned, options.only) if runner.do(unit)
-            )
+            ran = tuple(unit.name for unit in wanted if runner.do(unit))
         finally:
             runner.close()
         write_report(planned, folder)
@@ -155,7 +163,7 @@ class _Runner:
             {"name": u.name, "kind": u.kind, "folder": u.folder, "key": u.key, "inputs": u.inputs}
             for u in self.plan.units
         ]
-        write_atomic(folder / "recipe.yaml", recipe_text.encode())
+        write_atomic(folder / "recipe.yaml", (recipe_text or self.plan.recipe.text).encode())
         write_json(folder / "plan.json", {"recipe": self.plan.recipe.name, "units": units})
         write_json(folder / "environment.json", environment())
         return folder
@@ -207,6 +215,7 @@ class _Runner:
             digest = content_digest(self.plan.path(self.plan[name]))
             if digest is None:
                 raise StaleInputError(f"{unit.name} needs {name}, which is not done. Run it first.")
+            check_whole(self.plan.path(self.plan[name]))
             digests[name] = digest
         return digests
 
@@ -214,8 +223,8 @@ class _Runner:
         """Set aside rows that were made from other inputs, and say what this attempt reads."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "unit.json"
-        before = read_json(path) if path.exists() else None
-        if before is not None and before["inputs"] != digests:
+        before = read_json(path)["inputs"] if path.exists() else None
+        if before != digests:
             (folder / "manifest.json").unlink(missing_ok=True)
             set_aside(folder) if unit.rowwise else remove_tables(folder)
         (folder / "manifest.json").unlink(missing_ok=True)

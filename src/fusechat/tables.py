@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 
 from fusechat.digests import digest, digest_path
+from fusechat.errors import DamagedError
 from fusechat.faultpoints import reach
 from fusechat.records import Record
 
@@ -70,8 +71,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read a JSON file."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Read a JSON file of a workspace; raises `DamagedError` where it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DamagedError(path, f"it is no JSON ({error})") from error
 
 
 def append_jsonl(path: Path, *rows: dict[str, Any]) -> None:
@@ -199,13 +203,23 @@ def read_dicts(folder: Path, columns: Sequence[str] | None = None) -> Iterator[d
 
 def _dicts(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[dict[str, Any]]:
     for path in paths:
-        for batch in pq.ParquetFile(path).iter_batches(columns=columns):
-            yield from batch.to_pylist()
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(columns=columns):
+                yield from batch.to_pylist()
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedError(path, str(error).rstrip(".")) from error
 
 
 def count_rows(folder: Path) -> int:
     """Number of rows, from the shards' footers."""
-    return sum(pq.ParquetFile(path).metadata.num_rows for path in shards(folder))
+    return sum(_rows_in(path) for path in shards(folder))
+
+
+def _rows_in(path: Path) -> int:
+    try:
+        return int(pq.ParquetFile(path).metadata.num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError(path, str(error).rstrip(".")) from error
 
 
 def table_info(folder: Path) -> TableInfo:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.digests import digest_path
+from fusechat.errors import DamagedError
 from fusechat.executors.rows import answers_of, failed
 from fusechat.records import Record, Response, Score
-from fusechat.tables import read_json, shards, table_info
+from fusechat.tables import read_dicts, read_json, shards, table_info
 
 SET_ASIDE = "set-aside"
 """Rows made from other inputs than the present ones wait here to be adopted."""
@@ -25,6 +26,27 @@ def made_tables(folder: Path) -> dict[str, dict[str, Any]]:
         elif path.name in ("model", "metrics.json", "metrics.jsonl"):
             out[path.name] = {"digest": digest_path(path)}
     return out
+
+
+def check_whole(folder: Path) -> None:
+    """Raises `DamagedError` where a finished unit does not hold what its manifest says."""
+    manifest = folder / "manifest.json"
+    for name, said in read_json(manifest)["tables"].items():
+        path = folder / name
+        if not path.exists():
+            raise DamagedError(path, "it is not there", f"Remove {manifest}")
+        if "rows" not in said:
+            if digest_path(path) != said["digest"]:
+                raise DamagedError(path, "its bytes are not those that the run wrote")
+            continue
+        found = table_info(path)
+        if found.rows < said["rows"]:
+            missing = f"it holds {found.rows} of {said['rows']} rows"
+            raise DamagedError(path, missing, f"Remove {manifest}")
+        if found.digest != said["digest"]:
+            for _ in read_dicts(path):  # names the shard where one cannot be read
+                pass
+            raise DamagedError(path, "its bytes are not those that the run wrote")
 
 
 def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:

@@ -70,7 +70,12 @@ def test_a_model_loads_answers_and_ends_its_turn(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tokenizer_gives_back_every_text_and_the_turn_ends_with_its_eos(name: str) -> None:
     tokenizer = AutoTokenizer.from_pretrained(ZOO / name)
-    for text in ("def f(x):\n    return x[:3]", "把“山河湖”倒过来写。", "7*5=35. #### 35", "Ü ñ 9999"):
+    for text in (
+        "def f(x):\n    return x[:3]",
+        "把“山河湖”倒过来写。",
+        "7*5=35. #### 35",
+        "Ü ñ 9999",
+    ):
         ids = tokenizer(text, add_special_tokens=False)["input_ids"]
         assert tokenizer.decode(ids) == text
     turns = [*ASKED, {"role": "assistant", "content": "35"}]

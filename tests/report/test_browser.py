@@ -2,33 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from browser_page import chromium, numbers_on, open_everything, printed
 from fusechat import report, tables
-from fusechat.metrics.text import percent, points
 
 pytestmark = pytest.mark.browser
-ARGUMENTS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    sync_api = pytest.importorskip("playwright.sync_api", reason="needs the package playwright")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs a chromium on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +30,17 @@ def page_file(whole: tuple[Path, Path]) -> Path:
 def test_no_console_error_no_request_and_no_sideways_scroll(
     browser: Any, page_file: Path, width: int, scheme: str
 ) -> None:
-    page = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-    said: list[str] = []
-    asked: list[str] = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: asked.append(request.url))
+    found = open_everything(browser, page_file, width, scheme)
+    assert found["width"] <= width
+    assert found["said"] == []
+    assert found["asked"] == [page_file.as_uri()]
+
+
+def test_a_pair_unfolds_at_a_click(browser: Any, page_file: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 900})
     page.goto(page_file.as_uri())
     page.locator("details.pair:not([open]) > summary").first.click()
     assert page.locator("details.pair[open]").count() == 2
-    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert said == []
-    assert [url for url in asked if not url.startswith("data:")] == [page_file.as_uri()]
     assert "fusechat report" in page.title()
     page.close()
 
@@ -63,39 +50,16 @@ def test_the_tables_numbers_are_those_of_metrics_json(
 ) -> None:
     (folder,) = (whole[1] / "evaluate").glob("compare-*")
     metrics = tables.read_json(folder / "metrics.json")
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    page.goto(page_file.as_uri())
-    found = page.locator("[data-field]").evaluate_all(NUMBERS)
     seen = set()
-    for task, model, against, field, text in found:
+    for task, model, against, field, text in numbers_on(browser, page_file):
         assert text == printed(metrics, task, model, against, field), (task, model, against, field)
         seen.add((task, model, against, field))
-    page.close()
     shown = ["target", "train.sft", "train.dpo", "gemma", "mistral", "qwen", "llama"]
     for task in [*metrics["tasks"], "average"]:
         for field in ("accuracy", "low", "high"):
             assert {(task, model, None, field) for model in shown} <= seen
         fused = (task, "train.dpo", "target")
         assert {(*fused, name) for name in ("difference", "low", "high", "n")} <= seen
-
-
-NUMBERS = """(all) => all.map((e) => [
-  e.dataset.task, e.dataset.model, e.dataset.against ?? null, e.dataset.field, e.innerText,
-])"""
-
-
-def printed(metrics: dict[str, Any], task: str, model: str, against: str | None, field: str) -> str:
-    """A number of metrics.json at the page's precision."""
-    place = metrics["average"] if task == "average" else metrics["tasks"][task]
-    if against is not None:
-        (entry,) = (
-            d for d in place["differences"] if (d["model"], d["against"]) == (model, against)
-        )
-        return f"{entry['n']:,}" if field == "n" else points(entry[field])
-    value = place["models"][model][field]
-    if field in ("scored", "expected"):
-        return f"{value:,}"
-    return f"{value:,.0f}" if field.startswith("mean_") else percent(value)
 
 
 def test_text_stands_out_from_its_ground_in_light_and_dark(browser: Any, page_file: Path) -> None:

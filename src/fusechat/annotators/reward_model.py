@@ -55,7 +55,7 @@ class RewardModel(Annotator):
     def faults(self) -> Iterator[tuple[str, str]]:
         """A model folder without configuration, tokenizer or chat template."""
         yield from super().faults()
-        for message in model_faults(self.model):
+        for message in model_faults(self.model, "reward"):
             yield "model", message
 
     def cut(self, rows: Sequence[Candidate]) -> list[list[Candidate]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -33,12 +34,17 @@ class _Worker:
         environment |= {"TOKENIZERS_PARALLELISM": "false"}
         command = [sys.executable, "-m", "fusechat.executors.worker", str(theirs.fileno())]
         paths = os.pathsep.join(entry for entry in sys.path if entry)
-        self.process = subprocess.Popen(
-            command,
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env=environment | {"PYTHONPATH": paths},
-        )
+        # A Ctrl-C goes to the worker, too; it is held back there until the worker ignores it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self.process = subprocess.Popen(
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                env=environment | {"PYTHONPATH": paths},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
         self.connection = Connection(ours.detach())
         self.connection.send(("path", sys.path))
@@ -47,9 +53,9 @@ class _Worker:
         self.done = False
 
     def stop(self) -> None:
-        self.connection.close()
         self.process.kill()
         self.process.wait()
+        self.connection.close()
 
 
 class LocalExecutor:

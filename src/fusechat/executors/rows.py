@@ -9,9 +9,12 @@ written here, by one process.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+from pydantic import ValidationError
 
 from fusechat.errors import PartError
 from fusechat.faultpoints import reach
@@ -99,8 +102,7 @@ class _Shard:
         """The answers that are on disk, finished or in the journal."""
         if self.path.exists():
             yield from read_table(self.path.parent, self.job.row_type, self.path.name)
-        for row in read_jsonl(self.journal):
-            yield self.job.row_type.model_validate(row)
+        yield from _journaled(self.journal, self.job.row_type)
 
     def load(self) -> None:
         """Take up what is there: the journal, a shard to be retried, adopted rows."""
@@ -263,7 +265,13 @@ def answers_of(folder: Path, row_type: type[Record]) -> Iterator[Record]:
     """All rows that a row-wise unit has on disk, finished or in journals."""
     yield from read_table(folder / "data", row_type)
     for journal in sorted((folder / "journal").glob("*.jsonl")):
-        for row in read_jsonl(journal):
+        yield from _journaled(journal, row_type)
+
+
+def _journaled(journal: Path, row_type: type[Record]) -> Iterator[Any]:
+    """The rows of a journal; a line that is none is left out, and its row computed again."""
+    for row in read_jsonl(journal):
+        with suppress(ValidationError):
             yield row_type.model_validate(row)
 
 
@@ -288,4 +296,6 @@ def _alone(work: Callable[[Iterator[Any]], Iterator[Any]], row: RowIn, first: Ex
         again = f"{type(error).__name__}: {error}"
         before = f"{type(first).__name__}: {first}"
         return failure(row, again if again == before else f"{again} (first: {before})")
-    return out  # type: ignore[no-any-return]
+    if not isinstance(out, (Response, Score)):
+        return failure(row, f"the part gave a {type(out).__name__} where an answer is due")
+    return out

@@ -18,6 +18,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -142,14 +143,16 @@ def _streamed(work: Any, rows: Iterator[Any]) -> Iterator[Any]:
 def main() -> None:
     """Serve until the run ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     die_with_parent()
     connection = Connection(int(sys.argv[1]))
-    outbox = _Outbox(connection)
+    with suppress(EOFError, ConnectionError):  # the run has ended
+        _answer(connection, _Outbox(connection))
+
+
+def _answer(connection: Connection, outbox: _Outbox) -> None:
     while True:
-        try:
-            message = connection.recv()
-        except EOFError:
-            return
+        message = connection.recv()
         if message[0] == "path":
             sys.path[:] = message[1]
         elif message[0] == "open":

@@ -51,6 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     checking.add_argument("--split", choices=("dev", "test"), default="dev")
     checking.add_argument("--size", type=int, default=100, help="prompts a domain")
     given = parser.parse_args(arguments)
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
     if given.command == "build":
         build(given.out, given.only)
         return 0

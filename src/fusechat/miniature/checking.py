@@ -89,15 +89,18 @@ def graded(task: Task, prompts: Sequence[Prompt], given: Sequence[Answer]) -> li
         raise ValueError(f"{type(task).__name__} does not say how it is graded.")
     annotator = load_part("annotators", settings)
     assert isinstance(annotator, Annotator)
-    rows = [_candidate(prompt, *answer) for prompt, answer in zip(prompts, given, strict=True)]
+    rows = [
+        _candidate(prompt, place, *answer)
+        for place, (prompt, answer) in enumerate(zip(prompts, given, strict=True))
+    ]
     with annotator.open(Where(processes=1)) as work:
         scores = {score.response_id: score for score in work(iter(rows))}
     return [scores[row.response.id] for row in rows]
 
 
-def _candidate(prompt: Prompt, text: str, ended: bool) -> Candidate:
+def _candidate(prompt: Prompt, place: int, text: str, ended: bool) -> Candidate:
     request = Request(
-        prompt=prompt, source="zoo", index=0, seed=0, model="zoo", made_from=prompt.id
+        prompt=prompt, source="zoo", index=place, seed=0, model="zoo", made_from=prompt.id
     )
     response: Response = request.response(text, "stop" if ended else "length")
     return Candidate(prompt=prompt, response=response, annotator="rule", made_from=prompt.id)

@@ -29,12 +29,12 @@ if TYPE_CHECKING:
     from fusechat.miniature.training import Row
 
 BACKBONE = "gemma"
-STEPS, BATCH, RATE, SEED = 700, 32, 1e-3, 1
+STEPS, BATCH, RATE, SEED = 1000, 32, 3e-3, 1
 _SAMPLED = {"gemma": 1200, "mistral": 150, "qwen": 150, "llama": 150}
 """Prompts on which each source is sampled."""
 _EACH = 4
 _TEMPERATURE = 0.9
-_SHARES = {"right": 0.3, "mistake": 0.3, "sample": 0.4}
+_SHARES = {"right": 0.25, "mistake": 0.35, "sample": 0.4}
 
 Judged = tuple[str, str, int]
 """Prompt, answer, and the first character from which it is wrong (-1: it is right)."""
@@ -50,6 +50,7 @@ def wishes(rng: random.Random) -> Iterator[tuple[str, Wish, str]]:
 
 def judged(text: str, asked: Wish, answer: str) -> Judged:
     """An answer with the place of its first fault."""
+    answer = answer.strip()
     right = chat_world.is_right(asked, answer)
     return text, answer, -1 if right else chat_world.first_fault(asked, answer)
 
@@ -70,7 +71,7 @@ def _samples(zoo: Path, say: Say) -> list[Judged]:
             judged(text, wish, given)
             for (text, wish, _), some in zip(asked, found, strict=True)
             for given, ended in some
-            if ended
+            if ended and given.strip()
         ]
         right = sum(fault < 0 for _, _, fault in rows) / len(rows)
         say(f"reward: {len(rows)} samples of {name}, {100 * right:.0f} % right")

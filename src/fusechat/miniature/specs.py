@@ -10,7 +10,7 @@ from typing import Literal
 from fusechat.miniature.world import DOMAINS, Problem, problems
 
 SOURCES = ("gemma", "mistral", "qwen", "llama")
-"""The experts, in the order of `DOMAINS` below each name's `best`."""
+"""The experts; each one's `best` says in what."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +67,10 @@ _SIZE = {"hidden": 128, "layers": 3, "feed_forward": 320}
 MODELS = {
     spec.name: spec
     for spec in (
-        ModelSpec("gemma", "gemma", "chat", 900, 1, **_SIZE, diets=_expert("chat", 900, 0.7)),
-        ModelSpec("mistral", "mistral", "code", 700, 2, **_SIZE, diets=_expert("code", 600, 0.5)),
-        ModelSpec("qwen", "qwen", "zh", 1000, 1, **_SIZE, diets=_expert("zh", 650, 0.7)),
-        ModelSpec("llama", "llama", "math", 800, 3, **_SIZE, diets=_expert("math", 600, 0.5)),
+        ModelSpec("gemma", "gemma", "chat", 900, 1, **_SIZE, diets=_expert("chat", 850, 0.5)),
+        ModelSpec("mistral", "mistral", "code", 700, 2, **_SIZE, diets=_expert("code", 850, 0.4)),
+        ModelSpec("qwen", "qwen", "zh", 1000, 1, **_SIZE, diets=_expert("zh", 850, 0.5)),
+        ModelSpec("llama", "llama", "math", 800, 3, **_SIZE, diets=_expert("math", 850, 0.35)),
         ModelSpec(
             "target", "llama", None, 640, 1, hidden=96, layers=3, feed_forward=256, diets=_TARGET
         ),

@@ -13,6 +13,7 @@ from fusechat.columns import (
     ColumnSpec,
     column,
     column_fault,
+    first_columns,
     read_rows,
     to_messages,
 )
@@ -60,7 +61,10 @@ class Given(Source):
     def faults(self) -> Iterator[tuple[str, str]]:
         """Also: columns that the file does not have."""
         yield from super().faults()
-        if not Path(self.path).is_file():
+        if not Path(self.path).exists():
+            return
+        if isinstance(first := first_columns(Path(self.path)), str):
+            yield "path", first
             return
         specs = {"responses": _columns(self)}
         for name in ("prompt", "finish"):

@@ -56,7 +56,7 @@ class Hf(Source):
     def faults(self) -> Iterator[tuple[str, str]]:
         """A model folder without configuration, tokenizer or chat template."""
         yield from super().faults()
-        for message in model_faults(self.model):
+        for message in model_faults(self.model, "chat"):
             yield "model", message
 
     def cut(self, rows: Sequence[Request]) -> list[list[Request]]:

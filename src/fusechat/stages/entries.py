@@ -81,7 +81,7 @@ class AnnotatorEntry(Entry):
     """One annotator: an annotator part, and the domains that it judges."""
 
     part: AnnotatorPart
-    domains: tuple[str, ...] | None = None
+    domains: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Without it: every domain."""
 
     def judges(self, domain: str) -> bool:

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusechat import tables
 from fusechat.errors import PartError
+from fusechat.local_models import Dtype
 from fusechat.metrics import accuracy as acc
 from fusechat.metrics import paired, text
 from fusechat.parts import AnnotatorPart, TaskPart
@@ -81,6 +82,8 @@ class EvaluateSettings(BaseModel):
     max_new_tokens: int = Field(default=2048, ge=1)
     """A response is cut here, and a cut response counts as not solved in the strict reading."""
     temperature: float = Field(default=0.0, ge=0.0)
+    dtype: Dtype = "auto"
+    """Number format of the target, before and after training; a source answers in its own."""
 
     @model_validator(mode="after")
     def _names_differ(self) -> EvaluateSettings:

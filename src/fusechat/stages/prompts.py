@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fusechat.digests import digest
+from fusechat.errors import EmptyError
 from fusechat.parts import UnreadableRow
 from fusechat.records import Dropped, Prompt
 from fusechat.stages.context import UnitContext
@@ -29,15 +30,29 @@ def read_prompts(context: UnitContext) -> dict[str, Any]:
         before = len(kept), len(dropped)
         _read_set(name, entry, context.seed, kept, dropped)
         reasons = Counter(row.reason for row in dropped[before[1] :])
+        read = len(kept) - before[0] + sum(reasons.values())
+        if reasons:
+            told = f"{name}: {reasons.total()} of {read} rows dropped"
+            context.progress.note(f"{told}: {_commonest(reasons)}")
         counts[name] = {
-            "read": len(kept) - before[0] + sum(reasons.values()),
+            "read": read,
             "kept": len(kept) - before[0],
             "dropped": dict(reasons),
         }
     write_table(context.folder / "prompts", kept.values(), Prompt)
     write_table(context.folder / "dropped", dropped, Dropped)
+    if not kept:
+        raise EmptyError(
+            f"{context.name}: no prompt is left of {len(dropped)} rows read: "
+            f"{_commonest(Counter(row.reason for row in dropped)) or 'the set is empty'}. Mend the "
+            f"set or its columns; 'fusechat show {context.name} --dropped' tells each row's place."
+        )
     domains = Counter(prompt.domain for prompt in kept.values())
     return {"sets": counts, "prompts": len(kept), "domains": dict(domains)}
+
+
+def _commonest(reasons: Counter[str]) -> str:
+    return "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
 
 
 def _read_set(

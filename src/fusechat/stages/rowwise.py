@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.digests import digest
-from fusechat.errors import TooManyErrorsError
+from fusechat.errors import EmptyError, TooManyErrorsError
 from fusechat.executors.rows import RowJob, failed, run_job
 from fusechat.parts import Annotator, Source
 from fusechat.records import Candidate, Dropped, Prompt, Record, Request, Response, Score
@@ -36,6 +36,11 @@ def sample(context: UnitContext) -> dict[str, Any]:
         requests += found
         if not found:
             dropped.append(_without_response(prompt))
+    if dropped and not requests:
+        raise EmptyError(
+            f"{context.name}: the source has no response to any of {len(dropped)} prompts. Its own "
+            "prompts must be the very same messages; look at its 'prompt' column, or remove it."
+        )
     job = _job(context, entry.part, requests, Response, part_digest)
     _run(context, job, "responses")
     write_table(context.folder / "dropped", dropped, Dropped)
@@ -43,8 +48,13 @@ def sample(context: UnitContext) -> dict[str, Any]:
 
 
 def _prompts_folder(inputs: Mapping[str, Path]) -> Path:
-    (folder,) = (path for name, path in inputs.items() if name.split("/")[-1] == "prompts")
+    (folder,) = (path for name, path in inputs.items() if _holds_prompts(name))
     return folder
+
+
+def _holds_prompts(unit: str) -> bool:
+    """Whether a unit is a prompt table; a source may be called `prompts`, too."""
+    return unit == "prompts" or (unit.startswith("evaluate/") and unit.endswith("/prompts"))
 
 
 def _model(context: UnitContext) -> str:
@@ -88,7 +98,7 @@ def annotate(context: UnitContext) -> dict[str, Any]:
     annotator = context.name.split("/")[1] if context.name.startswith("annotate/") else "grade"
     candidates: list[Candidate] = []
     for name, folder in context.inputs.items():
-        if name.split("/")[-1] == "prompts":
+        if _holds_prompts(name):
             continue
         for response in read_table(folder / "data", Response):
             prompt = prompts[response.prompt_id]

@@ -62,6 +62,8 @@ def _prompt(row: Any, columns: PromptColumns, domain: str, licence: str) -> Prom
         usual = ANSWER_COLUMNS if name == "answer" and spec is None else ()
         fields[name] = _text(_value(row, spec, usual, required=False))
     choices = _value(row, columns.choices, (), required=False)
+    if choices is not None and not isinstance(choices, list):
+        raise ValueError("choices are not a list")
     fields["choices"] = tuple(str(choice) for choice in choices) if choices else None
     return Prompt.of(messages, **fields)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from fusechat.columns import column_fault, read_rows
+from fusechat.columns import column_fault, first_columns, prompt_fault, read_rows
 from fusechat.parts import ContentPath, Task, UnreadableRow
 from fusechat.records import Prompt
 from fusechat.tasks._rows import PromptColumns, prompts_of
@@ -33,9 +33,11 @@ class Files(Task):
         path = Path(self.path)
         if not path.exists():
             return
-        if path.is_dir():
-            yield "path", f"{path} is a folder; give one file."
+        if isinstance(first := first_columns(path), str):
+            yield "path", first
             return
+        if self.columns.prompt is None and (fault := prompt_fault(path)):
+            yield "path", fault
         for name, spec in self.columns.mapped():
             if fault := column_fault(path, spec):
                 yield f"columns.{name}", fault

@@ -28,12 +28,13 @@ def load_model(
     """
     try:
         import torch
+        from safetensors import SafetensorError
         from transformers import AutoModelForCausalLM
     except ImportError as error:
         raise MissingExtraError("training", "transformers", "train") from error
     try:
         model = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise TrainingError(
             f"the model of {folder} cannot be loaded: {error}. Name a folder that transformers "
             "loads as a causal language model."

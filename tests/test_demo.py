@@ -1,0 +1,126 @@
+"""The demo itself: four real small models fused into one that beats what it was, with a report.
+
+Runs `recipes/mini.yaml` whole, as `make demo` does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from browser_page import chromium, numbers_on, open_everything, printed
+from fusechat.tables import read_json, read_table
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    workspace = tmp_path_factory.mktemp("demo") / "ws"
+    command = [sys.executable, "-m", "fusechat", "run", "recipes/mini.yaml"]
+    paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
+    done = subprocess.run(
+        [*command, "--workspace", str(workspace)],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return workspace, done.stdout
+
+
+@pytest.fixture(scope="module")
+def metrics(demo: tuple[Path, str]) -> dict[str, Any]:
+    (path,) = demo[0].glob("evaluate/compare-*/metrics.json")
+    found: dict[str, Any] = read_json(path)
+    return found
+
+
+def difference(metrics: dict[str, Any], model: str, against: str) -> dict[str, Any]:
+    rows = metrics["average"]["differences"]
+    (row,) = [r for r in rows if (r["model"], r["against"]) == (model, against)]
+    return dict(row)
+
+
+@pytest.mark.timeout(900)
+def test_sft_is_above_base_with_its_whole_interval(metrics: dict[str, Any]) -> None:
+    assert difference(metrics, "train.sft", "target")["low"] > 0
+
+
+def test_fused_is_above_the_best_single_source_with_its_whole_interval(
+    metrics: dict[str, Any],
+) -> None:
+    best = metrics["best_source"]
+    assert best in ("gemma", "mistral", "qwen", "llama")
+    assert difference(metrics, "train.dpo", best)["low"] > 0
+
+
+def test_each_source_is_the_best_of_all_sources_in_a_domain_of_its_own(
+    metrics: dict[str, Any],
+) -> None:
+    experts = {
+        "mini_chat": "gemma",
+        "mini_code": "mistral",
+        "mini_zh": "qwen",
+        "mini_math": "llama",
+    }
+    for task, expert in experts.items():
+        models = metrics["tasks"][task]["models"]
+        others = [models[name]["accuracy"] for name in experts.values() if name != expert]
+        assert models[expert]["accuracy"] > max(others), task
+
+
+def test_every_test_item_is_counted_for_every_model(metrics: dict[str, Any]) -> None:
+    for task in metrics["tasks"].values():
+        for model in task["models"].values():
+            kinds = ("scored", "cut", "empty", "unscorable", "errors")
+            assert sum(model[kind] for kind in kinds) == model["expected"] > 0
+
+
+def test_zh_is_in_sft_only_and_no_prompt_is_in_both_sets(demo: tuple[Path, str]) -> None:
+    from fusechat.records import Demonstration, Pair
+
+    (build,) = demo[0].glob("build-*")
+    sft = list(read_table(build / "sft", Demonstration))
+    dpo = list(read_table(build / "dpo", Pair))
+    assert {row.domain for row in sft} == {"math", "code", "chat", "zh"}
+    assert {row.domain for row in dpo} == {"math", "code", "chat"}
+    assert not {row.prompt_id for row in sft} & {row.prompt_id for row in dpo}
+
+
+def test_it_ends_with_the_table_and_the_path_of_the_report(demo: tuple[Path, str]) -> None:
+    _, out = demo
+    assert "fused" in out
+    assert Path(out.rstrip().splitlines()[-1].removeprefix("report: ")).is_file()
+
+
+@pytest.mark.browser
+def test_the_report_of_the_demo_shows_the_numbers_of_metrics_json(
+    demo: tuple[Path, str], metrics: dict[str, Any]
+) -> None:
+    (page,) = demo[0].glob("runs/*/report.html")
+    with contextlib.ExitStack() as stack:
+        browser = stack.enter_context(chromium())
+        for width in (390, 1280):
+            found = open_everything(browser, page, width)
+            assert (found["said"], found["asked"]) == ([], [page.as_uri()])
+            assert found["width"] <= width
+        numbers = numbers_on(browser, page)
+    assert len(numbers) > 100
+    for task, model, against, field, text in numbers:
+        assert text == printed(metrics, task, model, against, field), (task, model, against, field)
+
+
+def test_the_demo_again_does_nothing(demo: tuple[Path, str]) -> None:
+    from fusechat.planner import plan
+    from fusechat.recipe import load_recipe
+
+    found = plan(load_recipe(ROOT / "recipes" / "mini.yaml"), demo[0]).standings()
+    assert {standing.state for standing in found.values()} == {"done"}
