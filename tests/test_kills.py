@@ -16,6 +16,9 @@ import pytest
 from running import finish, results
 from tiny_world import tiny_recipe
 
+OPENING = 12
+"""About so many places are passed before a resumed run comes to new work."""
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, list[str]]:
@@ -37,7 +40,7 @@ def kill_and_compare(
     print("seed", seed, "places", len(places))
     hit = 0
     for number in range(kills):
-        moment = draw.randint(max(1, stretch // 2), stretch)
+        moment = OPENING + draw.randint(max(1, stretch // 2), stretch)
         code, out = finish(recipe, broken, FUSECHAT_KILL_AT=f"*:{moment}")
         assert code in (0, -signal.SIGKILL), out
         hit += code == -signal.SIGKILL

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import finish, results, start
 
 from fusechat.errors import TooManyErrorsError, WorkspaceBusyError
 from fusechat.locks import workspace_lock
 from fusechat.planner import plan
 from fusechat.recipe import load_recipe
 from fusechat.runner import Options, RunResult, run
+from running import finish, results, start
 
 RECIPE = """\
 name: small

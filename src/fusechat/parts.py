@@ -111,6 +111,10 @@ class Source(RowPart):
         """How many samples it can give to this prompt when asked for `wanted` (None: all)."""
         return 1 if wanted is None else wanted
 
+    def unread(self) -> Iterable[UnreadableRow]:
+        """Rows of its own data that hold no response; kept by the unit, with their reasons."""
+        return ()
+
     def sees(self, request: Request) -> Any:
         """The JSON value of all that decides a response; its digest is the row's `made_from`."""
         return [request.prompt.chat(), request.index, request.seed]

@@ -76,7 +76,8 @@ def test_finish_is_unknown_unless_a_column_says_and_a_cut_one_is_not_whole(tmp_p
 
 
 def test_parquet_with_messages_is_joined_by_content(tmp_path: Path) -> None:
-    rows = [{"messages": [{"role": "user", "content": "q"}, {"role": "assistant", "content": "old"}],
+    rows = [{"messages": [{"role": "user", "content": "q"},
+                          {"role": "assistant", "content": "old"}],
              "response": "a"}]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "pool.parquet")
     part = load_part("sources", {"use": "given", "path": "pool.parquet"}, tmp_path)
@@ -108,3 +109,19 @@ def test_what_the_file_lacks_is_a_fault_with_the_nearest_name(
     stored(tmp_path, [{"prompt": "q", "response": "a"}])
     part = load_part("sources", {"use": "given", "path": "pool.jsonl", **settings}, tmp_path)
     assert any(message in text for _, text in part.faults())
+
+
+def test_rows_without_prompt_or_response_are_kept_with_their_place_and_reason(
+    tmp_path: Path,
+) -> None:
+    rows = [{"prompt": "q", "response": "a"}, {"prompt": "q"}, {"response": "b"}]
+    part = stored(tmp_path, rows)
+    assert [(row.place, row.reason) for row in part.unread()] == [
+        ("pool.jsonl:2", "no response in the row"),
+        ("pool.jsonl:3", "prompt is neither text nor a list of messages"),
+    ]
+
+
+def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
+    assert texts(stored(tmp_path, [{"prompt": "q", "response": "a"}]), "q") == ["a"]
+    assert texts(stored(tmp_path, [{"prompt": "q", "response": "bb"}]), "q") == ["bb"]

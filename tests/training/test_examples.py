@@ -72,3 +72,22 @@ def test_the_weight_of_a_row_comes_along_and_dropped_rows_are_handed_over() -> N
     (example,) = keep(encode_rows(TOKENIZER, rows, 50), dropped.append)
     assert example.weight == 0.25
     assert len(dropped) == 1
+
+
+def test_a_row_that_the_targets_template_refuses_is_dropped_and_stops_no_training() -> None:
+    """Gemma has no system role: that row goes, with the template's own words; the next stays."""
+    from tests.tiny_models import tiny_tokenizer
+
+    def row(*roles: str) -> Demonstration:
+        turns = [{"role": role, "content": "hi"} for role in roles]
+        return Demonstration.model_validate(
+            {"prompt_id": "-".join(roles), "messages": turns, "response": "ho", "response_id": "r",
+             "source": "s", "origin": "o", "domain": "d"}
+        )  # fmt: skip
+
+    rows = [row("system", "user"), row("user")]
+    refused, kept = encode_rows(tiny_tokenizer("gemma2"), rows, max_length=64)
+    assert isinstance(refused, Dropped)
+    assert refused.reason == "refused by the target's chat template"
+    assert "system" in str(refused.details).lower()
+    assert isinstance(kept, Example)

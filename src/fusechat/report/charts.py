@@ -18,6 +18,7 @@ COLOURS = 8
 _WIDTH, _HEIGHT = 340, 168
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 24
 _MOST_POINTS = 300
+_SMALLEST = 1e-300  # below this a range of floats cannot be cut into steps
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Axis:
 
 def axis(low: float, high: float, count: int = 5) -> Axis:
     """A scale that covers [low, high] in about `count` round steps (1, 2 or 5 times 10^k)."""
-    if high - low <= 1e-9 * max(abs(low), abs(high)):
-        pad = abs(low) / 10 or 0.5
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), _SMALLEST):
+        pad = abs(low) / 10 if abs(low) > _SMALLEST else 0.5
         low, high = low - pad, high + pad
     rough = (high - low) / count
     power = 10.0 ** math.floor(math.log10(rough))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,8 @@ from fusechat.columns import (
     read_rows,
     to_messages,
 )
-from fusechat.parts import ContentPath, Source, Where
+from fusechat.digests import digest_path
+from fusechat.parts import ContentPath, Source, UnreadableRow, Where
 from fusechat.records import Finish, Prompt, Request, Response
 
 FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
@@ -44,15 +46,19 @@ class Given(Source):
         return nullcontext(self._work)
 
     def _work(self, requests: Iterator[Request]) -> Iterator[Response]:
-        stored = _stored(self)
+        stored = _stored(self).responses
         for request in requests:
             text, finish = stored[request.prompt.id][request.index]
             yield request.response(text, finish, seed=None)
 
     def available(self, prompt: Prompt, wanted: int | None) -> int:
         """As many as are stored, at most `wanted`."""
-        found = len(_stored(self).get(prompt.id, ()))
+        found = len(_stored(self).responses.get(prompt.id, ()))
         return found if wanted is None else min(found, wanted)
+
+    def unread(self) -> list[UnreadableRow]:
+        """Rows without a prompt or a response."""
+        return _stored(self).unread
 
     def sees(self, request: Request) -> Any:
         """The prompt and which of its stored responses; the seed decides nothing."""
@@ -80,21 +86,41 @@ def _columns(part: Given) -> tuple[ColumnSpec, ...]:
     return part.responses if isinstance(part.responses, tuple) else (part.responses,)
 
 
-@lru_cache(maxsize=8)
-def _stored(part: Given) -> dict[str, list[tuple[str, Finish]]]:
+@dataclass
+class _Stored:
+    responses: dict[str, list[tuple[str, Finish]]]
     """Prompt id -> its stored (text, finish), in file order."""
-    out: dict[str, list[tuple[str, Finish]]] = {}
-    for _, row in read_rows(Path(part.path)):
-        if not isinstance(row, Mapping):
-            continue
+    unread: list[UnreadableRow]
+
+
+def _stored(part: Given) -> _Stored:
+    return _read(part, digest_path(Path(part.path)))
+
+
+@lru_cache(maxsize=8)
+def _read(part: Given, content: str) -> _Stored:
+    """The file, read once as long as its content stays."""
+    out = _Stored({}, [])
+    for place, row in read_rows(Path(part.path)):
         try:
-            prompt = Prompt.of(to_messages(_prompt_value(part, row)), domain="")
-        except ValueError:
+            prompt, texts = _row(part, row)
+        except ValueError as error:
+            out.unread.append(UnreadableRow(place, str(error).splitlines()[0]))
             continue
-        texts = [text for spec in _columns(part) for text in _texts(column(spec).of(row))]
         ends = _finishes(part, row, len(texts))
-        out.setdefault(prompt.id, []).extend(zip(texts, ends, strict=True))
+        out.responses.setdefault(prompt.id, []).extend(zip(texts, ends, strict=True))
     return out
+
+
+def _row(part: Given, row: Any) -> tuple[Prompt, list[str]]:
+    """The prompt and the stored texts of a row; raises `ValueError` with what it lacks."""
+    if not isinstance(row, Mapping):
+        raise ValueError("not JSON" if isinstance(row, ValueError) else "row is not an object")
+    prompt = Prompt.of(to_messages(_prompt_value(part, row)), domain="")
+    texts = [text for spec in _columns(part) for text in _texts(column(spec).of(row))]
+    if not texts:
+        raise ValueError("no response in the row")
+    return prompt, texts
 
 
 def _prompt_value(part: Given, row: Mapping[str, Any]) -> Any:

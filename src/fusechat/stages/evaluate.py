@@ -48,7 +48,7 @@ class EvaluateTask(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[\w.-]+$")
+    name: str = Field(pattern=r"^\w[\w.-]*$")
     """How the task is called in units and tables; the part's name where not given."""
     task: TaskPart
     split: str = "test"

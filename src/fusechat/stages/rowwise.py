@@ -6,6 +6,7 @@ Both turn tables into input rows, each with the digest of all that the part sees
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from fusechat.digests import digest
 from fusechat.errors import EmptyError, TooManyErrorsError
 from fusechat.executors.rows import RowJob, failed, run_job
-from fusechat.parts import Annotator, Source
+from fusechat.parts import Annotator, Source, UnreadableRow
 from fusechat.records import Candidate, Dropped, Prompt, Record, Request, Response, Score
 from fusechat.stages.context import UnitContext
 from fusechat.stages.entries import AnnotatorEntry, SourceEntry
@@ -43,8 +44,10 @@ def sample(context: UnitContext) -> dict[str, Any]:
         )
     job = _job(context, entry.part, requests, Response, part_digest)
     _run(context, job, "responses")
-    write_table(context.folder / "dropped", dropped, Dropped)
-    return _sample_counts(context, job, len(dropped))
+    unread = [_unread(name, row) for row in entry.part.unread()]
+    write_table(context.folder / "dropped", [*dropped, *unread], Dropped)
+    counts = _sample_counts(context, job, len(dropped))
+    return counts | {"unread": dict(Counter(row.reason for row in unread))}
 
 
 def _prompts_folder(inputs: Mapping[str, Path]) -> Path:
@@ -87,6 +90,13 @@ def _without_response(prompt: Prompt) -> Dropped:
         domain=prompt.domain,
         stage="sample",
         reason="no stored response",
+    )
+
+
+def _unread(source: str, row: UnreadableRow) -> Dropped:
+    details = json.dumps({"place": row.place}, ensure_ascii=False)
+    return Dropped(
+        prompt_id="", origin=source, domain="", stage="read", reason=row.reason, details=details
     )
 
 

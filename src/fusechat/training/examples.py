@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fusechat.chat import Encoded, encode_chat
+from fusechat.chat import ChatTemplateError, Encoded, encode_chat
 from fusechat.records import Demonstration, Dropped, Pair
 
 if TYPE_CHECKING:
@@ -55,11 +55,20 @@ class Example:
 def encode_rows(
     tokenizer: PreTrainedTokenizerBase, rows: Iterable[Demonstration | Pair], max_length: int
 ) -> Iterator[Example | Dropped]:
-    """Each row as an `Example`, or as `Dropped` where a text has more than `max_length` tokens."""
+    """Each row as an `Example`, or as `Dropped` with the reason.
+
+    Dropped are rows with a text of more than `max_length` tokens, and rows that the target's
+    chat template refuses (a system role that it does not know).
+    """
     for row in rows:
         messages = [{"role": turn.role, "content": turn.content} for turn in row.messages]
         sides = SIDES[type(row).__name__]
-        encoded = [encode_chat(tokenizer, messages, getattr(row, side)) for side in sides]
+        try:
+            encoded = [encode_chat(tokenizer, messages, getattr(row, side)) for side in sides]
+        except ChatTemplateError as error:
+            reason = "refused by the target's chat template"
+            yield _dropped(row, "template", reason, {"error": str(error)})
+            continue
         lengths = {side: len(one.ids) for side, one in zip(sides, encoded, strict=True)}
         if max(lengths.values()) > max_length:
             yield _too_long(row, lengths, max_length)
@@ -83,8 +92,15 @@ def _text(encoded: Encoded) -> Text:
 
 
 def _too_long(row: Demonstration | Pair, lengths: dict[str, int], max_length: int) -> Dropped:
+    return _dropped(
+        row, "length", "longer than max_length", {"tokens": lengths, "max_length": max_length}
+    )
+
+
+def _dropped(
+    row: Demonstration | Pair, stage: str, reason: str, details: dict[str, object]
+) -> Dropped:
     return Dropped(
-        prompt_id=row.prompt_id, origin=row.origin, domain=row.domain, stage="length",
-        reason="longer than max_length",
-        details=json.dumps({"tokens": lengths, "max_length": max_length}),
+        prompt_id=row.prompt_id, origin=row.origin, domain=row.domain, stage=stage,
+        reason=reason, details=json.dumps(details, ensure_ascii=False),
     )  # fmt: skip
