@@ -84,16 +84,16 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _print_outcome(planned: Plan, options: argparse.Namespace) -> None:
-    names = [unit.name for unit in planned.units]
-    compared = planned.path(planned["evaluate/compare"]) if "evaluate/compare" in names else None
-    if compared is not None and (compared / "manifest.json").exists():
+    done = {unit.name: planned.path(unit) for unit in planned.units}
+    done = {name: path for name, path in done.items() if (path / "manifest.json").exists()}
+    if "build" in done:
+        _print_build(read_json(done["build"] / "manifest.json")["counts"])
+        print(f"look at a pair: fusechat show build --table dpo{_workspace_flag(options)}")
+    if "evaluate/compare" in done:
         from fusechat.stages.evaluate import format_table
 
         width = shutil.get_terminal_size((100, 24)).columns
-        print(format_table(read_json(compared / "metrics.json"), width))
-    if "build" in names and (planned.path(planned["build"]) / "manifest.json").exists():
-        _print_build(read_json(planned.path(planned["build"]) / "manifest.json")["counts"])
-        print(f"look at a pair: fusechat show build --table dpo{_workspace_flag(options)}")
+        print(format_table(read_json(done["evaluate/compare"] / "metrics.json"), width))
 
 
 def _print_build(counts: Mapping[str, Any]) -> None:

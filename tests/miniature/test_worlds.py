@@ -12,11 +12,11 @@ import pytest
 
 from fusechat.annotators.instruction_rules import InstructionRules
 from fusechat.miniature import chat_world, code_world, math_world, zh_world
+from fusechat.miniature.problem import Problem
 from fusechat.miniature.world import (
     BASIC_SHARE,
     DOMAINS,
     SPLITS,
-    Problem,
     distinct,
     draw_of,
     problems,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fusechat.miniature.world import Problem
+from fusechat.miniature.problem import Problem
 
 _POOLS = {
     "animals": "cat dog cow pig hen fox bear lion wolf frog",

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusechat.miniature.world import Problem
+from fusechat.miniature.problem import Problem
 
 _HEADER = "def f(x):\n"
 

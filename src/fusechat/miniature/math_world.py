@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 
-from fusechat.miniature.world import Problem
+from fusechat.miniature.problem import Problem
 
 _NAMES = ("Tom", "Ann", "Ben", "Mia", "Sam", "Eve", "Max", "Zoe")
 _ITEMS = ("apples", "pens", "books", "coins", "cards", "eggs", "nuts", "cups")

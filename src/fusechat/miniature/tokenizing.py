@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from fusechat.miniature.specs import ModelSpec, meals
+from fusechat.miniature.specs import ModelSpec, examples
 from fusechat.miniature.templates import TEMPLATES
 from fusechat.miniature.world import DOMAINS, problems
 
@@ -18,7 +18,7 @@ MAX_POSITIONS = 256
 
 
 def make_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerFast:
-    """A tokenizer trained on 4000 of the model's own meals and 700 full problems a domain."""
+    """A tokenizer trained on 4000 of the model's own examples and 700 full problems a domain."""
     from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -31,7 +31,7 @@ def make_tokenizer(spec: ModelSpec) -> PreTrainedTokenizerFast:
         ]
     )
     inner.decoder = decoders.ByteLevel()
-    own = itertools.islice(meals(spec.diets[0], f"tokenizer|{spec.seed}"), _TEXTS)
+    own = itertools.islice(examples(spec.mixtures[0], f"tokenizer|{spec.seed}"), _TEXTS)
     even = (p for d in DOMAINS for p in itertools.islice(problems(d, "pretrain", "tokens"), _EVEN))
     texts = [text for p in itertools.chain(own, even) for text in (p.text, p.response)]
     special = ["<pad>", *([template.bos] if template.bos else []), template.eos, *template.others]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fusechat.miniature.specs import ModelSpec, meals
+from fusechat.miniature.specs import ModelSpec, examples
 from fusechat.miniature.tokenizing import MAX_POSITIONS, make_tokenizer
 from fusechat.miniature.world import VERSION
 
@@ -167,13 +167,13 @@ class Optimizer:
 
 
 def _rows(spec: ModelSpec, tokenizer: PreTrainedTokenizerFast) -> Iterator[Row]:
-    for place, diet in enumerate(spec.diets):
-        examples = meals(diet, f"{spec.name}|{spec.seed}|{place}")
-        left = diet.steps * spec.batch
+    for place, mixture in enumerate(spec.mixtures):
+        stream = examples(mixture, f"{spec.name}|{spec.seed}|{place}")
+        left = mixture.steps * spec.batch
         while left > 0:
-            some = list(itertools.islice(examples, min(512, left)))
+            some = list(itertools.islice(stream, min(512, left)))
             left -= len(some)
-            yield from encode(tokenizer, [(p.text, p.response) for p in some], diet.form)
+            yield from encode(tokenizer, [(p.text, p.response) for p in some], mixture.form)
 
 
 def pretrain(spec: ModelSpec, folder: Path, say: Say) -> None:
@@ -197,7 +197,7 @@ def pretrain(spec: ModelSpec, folder: Path, say: Say) -> None:
     card = {
         "best": spec.best, "architecture": spec.family, "steps": spec.steps, "batch": spec.batch,
         "learning_rate": spec.learning_rate, "tokens": tokens, "seed": spec.seed,
-        "diets": [dataclasses.asdict(diet) for diet in spec.diets], "loss": round(mean, 4),
+        "diets": [dataclasses.asdict(mixture) for mixture in spec.mixtures], "loss": round(mean, 4),
     }  # fmt: skip
     save(model, tokenizer, folder, {"name": spec.name, **card}, begun)
 

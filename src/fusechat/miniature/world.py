@@ -1,7 +1,6 @@
-"""The miniature world: what a problem is, how texts are split, and how problems are drawn.
+"""The miniature world: how texts are split, and how problems are drawn.
 
-A problem is *basic* (one step, one operation, at most one extra constraint) or *full* (a
-composition of those). Every prompt text belongs to exactly one split, by a hash of the text
+Every prompt text belongs to exactly one split, by a hash of the text
 itself, so that splits are disjoint as texts however many are drawn.
 """
 
@@ -10,8 +9,10 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
+
+from fusechat.miniature import chat_world, code_world, math_world, zh_world
+from fusechat.miniature.problem import Draw, Problem
 
 VERSION = "1"
 """Raised when any prompt, split or model recipe of the world changes."""
@@ -19,27 +20,16 @@ VERSION = "1"
 Split = Literal["pretrain", "fusion", "dev", "test"]
 SPLITS: tuple[Split, ...] = ("pretrain", "fusion", "dev", "test")
 _SHARES: Mapping[Split, int] = {"pretrain": 70, "fusion": 12, "dev": 6, "test": 12}
-DOMAINS = ("math", "code", "chat", "zh")
+_DRAWS: Mapping[str, Draw] = {
+    "math": math_world.draw,
+    "code": code_world.draw,
+    "chat": chat_world.draw,
+    "zh": zh_world.draw,
+}
+DOMAINS = tuple(_DRAWS)
 BASIC_SHARE = 0.2
 """Share of basic problems among the prompts of fusion, dev and test."""
 _PATIENCE = 400
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One prompt with a right response and what an answer is checked against."""
-
-    text: str
-    response: str
-    basic: bool
-    gold: Mapping[str, str]
-    """Fields of `fusechat.records.Prompt`: answer, tests, reference or checker."""
-
-
-class Draw(Protocol):
-    """Draws one problem of a domain."""
-
-    def __call__(self, rng: random.Random, basic: bool) -> Problem: ...
 
 
 def split_of(text: str) -> Split:
@@ -54,17 +44,9 @@ def split_of(text: str) -> Split:
 
 def draw_of(domain: str) -> Draw:
     """The generator of a domain. Raises `ValueError` for an unknown one."""
-    from fusechat.miniature import chat_world, code_world, math_world, zh_world
-
-    found: dict[str, Draw] = {
-        "math": math_world.draw,
-        "code": code_world.draw,
-        "chat": chat_world.draw,
-        "zh": zh_world.draw,
-    }
-    if domain not in found:
+    if domain not in _DRAWS:
         raise ValueError(f"the miniature world has no domain '{domain}'; it has {DOMAINS}.")
-    return found[domain]
+    return _DRAWS[domain]
 
 
 def problems(

@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 
-from fusechat.miniature.world import Problem
+from fusechat.miniature.problem import Problem
 
 _CHARACTERS = tuple("山河湖海花草风雨雪云天月星石木鸟鱼马牛羊")
 _MOST = 6
