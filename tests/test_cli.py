@@ -39,6 +39,26 @@ def test_help_and_import_are_free_of_torch_and_of_pydantic() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_the_installed_command_finds_parts_in_the_current_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "from fusechat.annotators.length import Length\nclass Mine(Length):\n    'Mine.'\n"
+    )
+    text = TINY.read_text().replace("length: {}", "length: {use: 'mine:Mine'}")
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text.replace("tiny-prompts", str(TINY.parent / "tiny-prompts")))
+    code = "from fusechat.cli import console; console()"
+    command = [sys.executable, "-P", "-c", code, "check", "r.yaml"]
+    paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+    )
+    assert "no faults" in done.stdout, done.stderr
+
+
 def test_check_shows_the_plan_and_the_next_command(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

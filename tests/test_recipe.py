@@ -101,6 +101,12 @@ def test_all_faults_come_at_once_in_the_order_of_the_file(folder: Path) -> None:
     assert caught.value.exit_code == 2
 
 
+def test_what_a_strategy_says_against_itself_comes_with_faults_of_form(folder: Path) -> None:
+    text = GOOD.replace("echo", "ecko").replace("min_margin: 0.01", "min_margin: 2.0")
+    keys = [fault.split("  ")[1] for fault in faults(folder, text)]
+    assert keys == ["sources.parrot.use", "build.chat.dpo.min_margin"]
+
+
 def test_yaml_that_is_none_says_the_line(folder: Path) -> None:
     (folder / "r.yaml").write_text("name: small\nprompts: {a: [}\n")
     with pytest.raises(RecipeError, match=r"r.yaml:2  not YAML"):

@@ -16,8 +16,9 @@ import pytest
 from fusechat.errors import TooManyErrorsError, WorkspaceBusyError
 from fusechat.locks import workspace_lock
 from fusechat.planner import plan
-from fusechat.recipe import load_recipe
+from fusechat.recipe import Recipe, load_recipe
 from fusechat.runner import Options, RunResult, run
+from fusechat.unit_folders import begin_again
 from running import finish, results, start
 
 RECIPE = """\
@@ -146,6 +147,85 @@ def test_a_refreshed_source_makes_what_follows_stale(lab: Lab) -> None:
     result = lab.run(options=Options(refresh="sample/one"))
     assert lab.calls() == 18
     assert result.ran == ("sample/one",)  # the same bytes came out, so nothing follows
+
+
+def test_a_refreshed_source_adopts_nothing_of_the_time_before(lab: Lab) -> None:
+    lab.run(samples=2)
+    lab.run(samples=3)
+    assert lab.calls() == 6
+    lab.run(samples=3, options=Options(refresh="sample/one"))
+    assert lab.calls() == 18
+    lab.run(samples=3)
+    assert lab.calls() == 0
+
+
+def test_a_refresh_killed_while_it_removes_or_samples_goes_on_without_the_old_rows(
+    lab: Lab,
+) -> None:
+    lab.run(samples=2)
+    result = lab.run(samples=3)
+    folder = result["sample/one"].folder
+    (folder / "refreshed").write_bytes(b"removing")
+    assert lab.run(samples=3).ran == ("sample/one",)
+    assert lab.calls() == 18
+    assert not (folder / "refreshed").exists()
+    begin_again(folder)  # all is removed, and then a kill
+    lab.run(samples=3)
+    assert lab.calls() == 18
+
+
+def test_the_order_of_sources_and_of_prompt_sets_is_part_of_the_plan(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    (tmp_path / "q.jsonl").write_text('{"prompt": "b"}\n{"prompt": "c"}\n')
+    sets = [f"  {name}: {{use: files, path: {name}.jsonl, domain: chat}}\n" for name in "pq"]
+    sources = [f"  {name}: {{use: echo, prefix: '{name} '}}\n" for name in ("one", "two")]
+
+    def ordered(step: int) -> RunResult:
+        text = f"name: order\nprompts:\n{''.join(sets[::step])}"
+        text += f"sources:\n{''.join(sources[::step])}annotators:\n  length: {{scale: 1.0e+6}}\n"
+        text += "build:\n  chat:\n    split: {rule: sft_only}\n    sft: {use: best_of, by: null}\n"
+        (tmp_path / "r.yaml").write_text(text)
+        return run(load_recipe(tmp_path / "r.yaml"), tmp_path / "ws")
+
+    ordered(1)
+    result = ordered(-1)
+    assert [row.origin for row in result["prompts"].rows("prompts")] == ["q", "q", "p"]
+    assert {row.source for row in result["build"].rows("sft")} == {"two"}
+
+
+def test_a_unit_half_done_in_another_order_of_sources_loses_and_doubles_no_row(
+    lab: Lab,
+) -> None:
+    """Its first shard holds the first source's rows, which now belong to the second one."""
+    lab.words = [f"word{i}" for i in range(600)]
+    two = "  two: {use: echo}"
+    options = Options(only="annotate")
+    folder = lab.run(samples=2, more=two, options=options)["annotate/length"].folder
+    (folder / "manifest.json").unlink()
+    (folder / "data" / "00001.parquet").unlink()
+    text = (lab.folder / "r.yaml").read_text()
+    one = next(line for line in text.splitlines() if line.startswith("  one:"))
+    (lab.folder / "r.yaml").write_text(text.replace(f"{one}\n{two}", f"{two}\n{one}"))
+    again = run(load_recipe(lab.folder / "r.yaml"), lab.folder / "ws", options=options)
+    judged = Counter(row.response_id for row in again["annotate/length"].rows())
+    asked = [row.id for name in ("one", "two") for row in again[f"sample/{name}"].rows()]
+    assert judged == Counter(asked)
+
+
+def test_a_users_file_named_as_a_standard_module_does_not_reach_the_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise RuntimeError('not the standard library')")
+    (tmp_path / "p.jsonl").write_text('{"prompt": "a"}\n')
+    monkeypatch.chdir(tmp_path)
+    recipe = Recipe.model_validate(
+        {
+            "name": "shadow",
+            "prompts": {"p": {"use": "files", "path": "p.jsonl", "domain": "chat"}},
+            "sources": {"a": {"use": "echo"}},
+        }
+    )
+    assert run(recipe, "ws").ran == ("prompts", "sample/a")
 
 
 def test_only_runs_the_named_unit_and_what_it_needs(lab: Lab) -> None:

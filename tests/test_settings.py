@@ -32,6 +32,35 @@ def test_only_settings_that_differ_from_their_defaults_enter_a_key() -> None:
     assert settings_key(Settings(table={"a": Inner()})) == {"table": {"a": {}}}
 
 
+def test_without_a_recipe_a_relative_path_is_of_the_current_folder_and_stands_for_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a").write_text("same")
+    first = Settings(path="a")
+    assert first.path == str(tmp_path / "a")
+    assert settings_key(first) == settings_key(Settings(path=str(tmp_path / "a")))
+    Path("a").write_text("other")
+    assert settings_key(Settings(path="a")) != {"path": "a"}
+
+
+def test_a_path_inside_another_type_stands_for_its_content_too(tmp_path: Path) -> None:
+    class Some(BaseModel):
+        maybe: ContentPath | None = None
+        several: tuple[ContentPath, ...] = ()
+        named: dict[str, ContentPath] = {}
+
+    path = str(tmp_path / "a")
+    Path(path).write_text("same")
+    content = settings_key(Settings(path=path))["path"]
+    assert settings_key(Some(maybe=path, several=(path,), named={"x": path})) == {
+        "maybe": content,
+        "several": [content],
+        "named": {"x": content},
+    }
+    assert settings_key(Some(maybe=None)) == {}
+
+
 def test_a_file_stands_for_its_content(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("same")
     (tmp_path / "b").write_text("same")
@@ -69,3 +98,15 @@ def test_a_model_that_is_not_here_is_a_fault_before_anything_runs(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     part = load_part("sources", {"use": "hf", "model": model}, tmp_path)
     assert any(message in text for _, text in part.faults()), list(part.faults())
+
+
+def test_a_package_that_is_not_installed_is_a_fault_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = load_part("annotators", {"use": "math_answer"}, tmp_path)
+    assert not [text for key, text in part.faults() if key == "use"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert list(part.faults()) == [
+        ("use", "the package 'math_verify' is needed and not installed. "
+         "Install it with: pip install 'fusechat[math]'")
+    ]  # fmt: skip

@@ -7,7 +7,7 @@ values travel as JSON, each message behind its length, so nothing that a child s
 code here. The child dies with its parent, and is replaced after `recycle` calls, since
 libraries such as sympy only ever grow.
 
-This protects against calls that hang, crash or eat memory, not against malice: the child is
+This protects against calls that hang, crash or take all memory, not against malice: the child is
 the same user and sees the same files. Untrusted programs go to `fusechat.sandbox`.
 """
 
@@ -50,7 +50,59 @@ class Outcome:
     details: str = ""
 
 
-class KillableChild:
+class ChildProcess:
+    """Base of what keeps one warm child and talks JSON with it over its pipes, as a context.
+
+    Whoever derives from it starts the child, with a temporary file for its standard error, and
+    ends it in `close()`.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stderr: IO[bytes] | None = None
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of the present child; none before the first call and after its end."""
+        return self._process.pid if self._process else None
+
+    def close(self) -> None:
+        """End the child and close its standard error."""
+        if self._stderr is not None:
+            self._stderr.close()
+            self._stderr = None
+
+    def _ask(self, request: Any, deadline: float) -> Any:
+        """The child's reply to `request`, or its first message where that is None.
+
+        Raises `TimeoutError` past `deadline`, `OSError` or `EOFError` where the child is gone.
+        """
+        process = self._process
+        assert process is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        if request is not None:
+            send(process.stdin.fileno(), json.dumps(request).encode(), deadline)
+        return json.loads(receive(process.stdout.fileno(), deadline))
+
+    def _last_line(self) -> str:
+        """The last line that the child wrote to its standard error; empty without one."""
+        if self._stderr is None:
+            return ""
+        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 500))
+        words = self._stderr.read().decode(errors="replace").strip()
+        return words.splitlines()[-1] if words else ""
+
+
+class KillableChild(ChildProcess):
     """A function in a warm child process, with a wall-clock limit on each call.
 
     `target` is `package.module:function`; its arguments and its value must be JSON. `timeout`
@@ -69,29 +121,15 @@ class KillableChild:
         start_timeout: float = 120.0,
         preload: Sequence[str] = (),
     ) -> None:
+        super().__init__()
         self._target, self._timeout, self._recycle = target, timeout, recycle
         self._memory_mb, self._start_timeout = memory_mb, start_timeout
         self._preload = tuple(preload)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._stderr: IO[bytes] | None = None
         self._calls = 0
 
     def __enter__(self) -> Self:
         self._start()
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the present child; none before the first call and after a kill."""
-        return self._process.pid if self._process else None
 
     def call(self, *args: Any) -> Outcome:
         """The function's value for `args`, or why there is none.
@@ -113,9 +151,7 @@ class KillableChild:
             with contextlib.suppress(OSError):
                 assert stream is not None
                 stream.close()
-        if self._stderr is not None:
-            self._stderr.close()
-            self._stderr = None
+        super().close()
 
     def _once(self, args: tuple[Any, ...]) -> Outcome:
         if self._process is None or self._calls >= self._recycle:
@@ -159,14 +195,8 @@ class KillableChild:
             )
 
     def _exchange(self, args: tuple[Any, ...] | None, deadline: float) -> Any:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
         try:
-            if args is not None:
-                send(process.stdin.fileno(), json.dumps(args).encode(), deadline)
-            return json.loads(receive(process.stdout.fileno(), deadline))
+            return self._ask(args, deadline)
         except TimeoutError:
             return "timeout"
         except (OSError, EOFError):
@@ -178,11 +208,8 @@ class KillableChild:
             self._process.wait(timeout=5)
         code = self._process.returncode
         end = f"ended by signal {-code}" if code and code < 0 else f"exit code {code}"
-        if self._stderr is None:
-            return end
-        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 500))
-        words = self._stderr.read().decode(errors="replace").strip()
-        return f"{end}; {words.splitlines()[-1]}" if words else end
+        said = self._last_line()
+        return f"{end}; {said}" if said else end
 
 
 def send(fd: int, payload: bytes, deadline: float) -> None:

@@ -1,12 +1,13 @@
 """The command line: `fusechat COMMAND`. Kept light: nothing heavy is imported to print help.
 
-Exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 3 a gate did not hold.
+Exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from fusechat.errors import FusechatError
 FAMILIES = ("sources", "annotators", "strategies", "losses", "tasks")
 MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """What the operating system refuses, and a user can mend."""
-EPILOG = """exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 3 a gate did not hold
+EPILOG = """exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 130 interrupted
 
 first steps:
   fusechat check recipes/mini.yaml     what would run, and every fault
@@ -63,7 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def console() -> None:
-    """Entry point of the installed command."""
+    """Entry point of the installed command; a user's parts are found in the current folder, too."""
+    sys.path.append(os.getcwd())
     sys.exit(main())
 
 

@@ -10,8 +10,7 @@
     ├── StaleInputError    a unit's input changed under it; exit code 1
     ├── DamagedError       a file of the workspace is not what was written; exit code 1
     ├── EmptyError         a unit has nothing to work on; exit code 1
-    ├── TrainingError      training cannot begin or go on; exit code 1
-    └── GateError          a declared gate did not hold; exit code 3
+    └── TrainingError      training cannot begin or go on; exit code 1
 
 A `FusechatError` is printed without a traceback: its text says what, where and the mend.
 Anything else is a fault of ours and keeps its traceback. To add one: subclass here, say
@@ -101,9 +100,3 @@ class EmptyError(FusechatError):
 
 class TrainingError(FusechatError):
     """Training cannot begin or go on: no rows, a loss that is not finite; says which rows."""
-
-
-class GateError(FusechatError):
-    """A gate that the recipe or the call declared did not hold."""
-
-    exit_code = 3

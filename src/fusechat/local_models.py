@@ -41,7 +41,7 @@ became enters the key, since it decides the results."""
 
 def fast_dtype() -> str:
     """`bfloat16` where this machine has hardware for it, else `float32`; imports nothing heavy."""
-    if any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists():
+    if Where().on_accelerator():
         return "bfloat16"
     info = Path("/proc/cpuinfo")
     flags = info.read_text("utf-8") if info.is_file() else ""

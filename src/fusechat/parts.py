@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -46,6 +47,8 @@ class Part(BaseModel):
 
     version: ClassVar[int] = 1
     """Raised when the same settings would now give other results."""
+    requires: ClassVar[Mapping[str, str]] = {}
+    """Packages beyond the core that it needs to run -> the extra that installs each."""
 
     @classmethod
     def part_name(cls) -> str:
@@ -68,6 +71,9 @@ class Part(BaseModel):
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """What is seen to be wrong before anything runs: (setting, message with the mend)."""
+        for package, extra in self.requires.items():
+            if fault := package_fault(package, extra):
+                yield "use", fault
         for name, info in type(self).model_fields.items():
             value = getattr(self, name)
             if CONTENT not in info.metadata or not isinstance(value, str):
@@ -76,6 +82,16 @@ class Part(BaseModel):
                 yield name, f"there is nothing at {value}. Give a path relative to the recipe."
             elif MODEL in info.metadata and (fault := model_fault(value)):
                 yield name, fault
+
+
+def package_fault(package: str, extra: str) -> str | None:
+    """Why an optional package cannot be used, with the mend; None where it is installed."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return (
+        f"the package '{package}' is needed and not installed. Install it with: "
+        f"pip install 'fusechat[{extra}]'"
+    )
 
 
 Work = Callable[[Iterator[Any]], Iterator[Any]]
@@ -89,6 +105,9 @@ class RowPart(Part):
     may read ahead as far as it likes. A row that cannot be answered is answered with an
     error, never left out.
     """
+
+    on_device: ClassVar[bool] = False
+    """Whether it loads a model onto `where.device`: then an accelerator gets one worker only."""
 
     def open(self, where: Where) -> AbstractContextManager[Work]:
         """Make what is heavy; called once per worker."""

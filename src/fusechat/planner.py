@@ -120,10 +120,20 @@ def plan(recipe: Recipe, workspace: str | Path = "workspace") -> Plan:
             "settings": _plain(settings),
             "inputs": {other: units[other].key for other in inputs},
         }
+        if len(order := _order(kind, settings, inputs)) > 1:
+            made_from["order"] = order
         if kind in SEEDED:
             made_from["seed"] = recipe.seed
         units[name] = Unit(name, kind, settings, inputs, made_from, digest(made_from))
     return Plan(recipe, Path(workspace).resolve(), tuple(units.values()))
+
+
+def _order(kind: Kind, settings: Any, inputs: tuple[str, ...]) -> list[str]:
+    """The entries whose order in the recipe decides rows: the first prompt set wins, the first
+    source wins a tie, a table has the order of its inputs."""
+    if kind == "prompts":
+        return list(settings)
+    return [name for name in inputs if name.startswith(("sample/", "evaluate/"))]
 
 
 def _plain(settings: Any) -> Any:

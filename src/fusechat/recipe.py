@@ -1,6 +1,7 @@
 """A recipe: what to fuse, in the order in which it happens.
 
-`load_recipe` reads YAML and reports every fault at once, each with its line and its mend.
+`load_recipe` reads YAML and reports all faults at once, each with its line and its mend. Only
+names that entries give each other are looked at later: when each entry is well formed.
 Where and how fast it runs is in a second small file (`Cluster`), which enters no key.
 """
 
@@ -17,7 +18,7 @@ from fusechat.errors import Fault, RecipeError
 from fusechat.parts import ModelName, Part, Where
 from fusechat.recipe_checks import cross_faults
 from fusechat.recipe_file import RecipeFile, faults_of, near
-from fusechat.stages.build_settings import BuildSettings
+from fusechat.stages.build_settings import BuildSettings, DomainRule
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
 from fusechat.stages.evaluate import EvaluateSettings
 from fusechat.training.settings import DpoSettings, SftSettings
@@ -187,6 +188,15 @@ def _entry_faults(file: RecipeFile) -> Iterator[tuple[tuple[Any, ...], str]]:
                 continue  # told with the form
             for key, message in _own_faults(part):
                 yield (section, name, *key), message
+    rules = file.tree.get("build")
+    for domain, entry in rules.items() if isinstance(rules, dict) else ():
+        try:
+            strategies = DomainRule.model_validate(entry, context=base).strategies()
+        except ValidationError:
+            continue  # told with the form
+        for table, strategy in strategies.items():
+            for key, message in _own_faults(strategy):
+                yield ("build", domain, table, *key), message
 
 
 def _part_faults(recipe: Recipe) -> Iterator[tuple[tuple[Any, ...], str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fusechat.local_models import model_faults
-from fusechat.parts import PartSettingsError, UnknownPartError, load_part
+from fusechat.parts import PartSettingsError, UnknownPartError, load_part, package_fault
 from fusechat.settings import model_fault
 
 if TYPE_CHECKING:
@@ -98,6 +98,13 @@ def _train_faults(recipe: Recipe) -> Iterator[Found]:
     for stage in ("sft", "dpo"):
         if getattr(recipe.train, stage) is None:
             continue
+        for package, extra in (
+            ("torch", "train"),
+            ("transformers", "train"),
+            ("accelerate", "train"),
+        ):
+            if fault := package_fault(package, extra):
+                yield ("train", stage), fault
         if recipe.target is None:
             yield ("train", stage), "there is no target to train. Add 'target: {model: ...}'."
         if recipe.build is None or not recipe.build.emits(stage):

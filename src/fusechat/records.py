@@ -122,7 +122,7 @@ class Score(Record):
     status: Status
     """`unscorable`: nothing to judge it by; `error`: the annotator failed. Neither is 0."""
     value: float | None = None
-    """Verifiers: 1.0 right, 0.0 wrong. Reward models: their raw scale. There iff status is ok."""
+    """Right or wrong: 1.0 or 0.0. Reward models: their raw scale. There iff status is ok."""
     reason: str = ""
     details: str | None = None
     """JSON: objectives, the failing test, the sandbox level, a judge's words."""

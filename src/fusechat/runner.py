@@ -36,9 +36,12 @@ from fusechat.tables import (
     write_json,
 )
 from fusechat.unit_folders import (
+    REFRESHED,
     SET_ASIDE,
     adoptable,
+    begin_again,
     check_whole,
+    finish_removal,
     made_tables,
     remove_tables,
     set_aside,
@@ -199,9 +202,9 @@ class _Runner:
     def _wanted(self, unit: Unit, folder: Path) -> bool:
         refresh = self.options.refresh
         if refresh and (unit.name == refresh or unit.name.startswith(f"{refresh}/")):
-            (folder / "manifest.json").unlink(missing_ok=True)
-            remove_tables(folder)
+            begin_again(folder)
             return True
+        finish_removal(folder)
         if standing(self.plan, unit).state != "done":
             return True
         if not (self.options.retry_errors and unit.rowwise):
@@ -281,6 +284,7 @@ class _Runner:
         shutil.rmtree(folder / SET_ASIDE, ignore_errors=True)
         (folder / "progress.json").unlink(missing_ok=True)
         shutil.rmtree(folder / "journal", ignore_errors=True)
+        (folder / REFRESHED).unlink(missing_ok=True)
         write_json(folder / "manifest.json", manifest)
         reach("manifest.written")
 

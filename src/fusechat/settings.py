@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import re
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,13 +26,18 @@ class Where(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     processes: int | None = Field(default=None, ge=1)
-    """Worker processes; none means one per core."""
+    """Worker processes; none means one per core, and one for a model on an accelerator."""
     threads: int = Field(default=1, ge=1)
     """Threads of numerical libraries in each worker."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto`: the first accelerator, else the CPU."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Training rows per forward pass; none means the trainer chooses."""
+
+    def on_accelerator(self) -> bool:
+        """Whether `device` is an accelerator; told from device files, without loading torch."""
+        there = any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists()
+        return there if self.device == "auto" else self.device != "cpu"
 
 
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
@@ -54,8 +60,8 @@ CONTENT, MODEL, SPEED = _Content(), _Model(), _Speed()
 
 
 def _resolve(value: Any, info: ValidationInfo) -> Any:
-    base = (info.context or {}).get("base")
-    if isinstance(value, str) and base is not None and not Path(value).is_absolute():
+    base = (info.context or {}).get("base") or Path.cwd()
+    if isinstance(value, str) and not Path(value).is_absolute():
         return str((Path(base) / value).resolve())
     return value
 
@@ -89,7 +95,8 @@ def hub_snapshot(name: str) -> Path | None:
 
 
 ContentPath = Annotated[str, BeforeValidator(_resolve), CONTENT]
-"""A file or folder, relative to the recipe; keyed by its content."""
+"""A file or folder, relative to the recipe, or without one to the current folder; keyed by its
+content."""
 ModelName = Annotated[str, BeforeValidator(_resolve_model), CONTENT, MODEL]
 """A model folder (relative to the recipe; keyed by content), a hub name (its snapshot in the local
 cache; keyed by its commit), or a trained model of the plan."""
@@ -111,8 +118,16 @@ def settings_key(model: BaseModel) -> dict[str, Any]:
         value = getattr(model, name)
         if SPEED in info.metadata or value == info.get_default(call_default_factory=True):
             continue
-        out[name] = _content_of(value) if CONTENT in info.metadata else _plain(value)
+        content = CONTENT in info.metadata or _names_content(info.annotation)
+        out[name] = _content_of(value) if content else _plain(value)
     return out
+
+
+def _names_content(hint: Any) -> bool:
+    """Whether a type has a path of content inside, as `ContentPath | None` has."""
+    return CONTENT in getattr(hint, "__metadata__", ()) or any(
+        _names_content(inner) for inner in typing.get_args(hint)
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -127,6 +142,8 @@ def _plain(value: Any) -> Any:
 
 
 def _content_of(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(name): _content_of(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):
         return [_content_of(inner) for inner in value]
     path = Path(value) if isinstance(value, str) else None

@@ -10,10 +10,12 @@ from fusechat.digests import digest_path
 from fusechat.errors import DamagedError
 from fusechat.executors.rows import answers_of, failed
 from fusechat.records import Record, Response, Score
-from fusechat.tables import read_dicts, read_json, shards, table_info
+from fusechat.tables import read_dicts, read_json, shards, table_info, write_atomic
 
 SET_ASIDE = "set-aside"
 """Rows made from other inputs than the present ones wait here to be adopted."""
+REFRESHED = "refreshed"
+"""A mark: this unit is made again from nothing, and adopts no rows. Gone when it is done."""
 
 
 def made_tables(folder: Path) -> dict[str, dict[str, Any]]:
@@ -52,10 +54,13 @@ def check_whole(folder: Path) -> None:
 def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:
     """Rows that the part of this digest already made anywhere in the workspace, by `made_from`.
 
-    Failed rows are left out. A unit's own rows count only where they were set aside.
+    Failed rows are left out. A unit's own rows count only where they were set aside. Of a row
+    that was made twice (`--refresh`), the unit written last has the one that counts.
     """
     out: dict[str, Record] = {}
-    for path in sorted(workspace.rglob("unit.json")):
+    if (folder / REFRESHED).exists():
+        return out
+    for path in sorted(workspace.rglob("unit.json"), key=_newest_first):
         made = read_json(path)
         if made.get("part") != part:
             continue
@@ -65,6 +70,25 @@ def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:
             if not failed(row):
                 out.setdefault(row.made_from, row)  # type: ignore[attr-defined]
     return out
+
+
+def _newest_first(path: Path) -> tuple[int, str]:
+    return -path.stat().st_mtime_ns, str(path)
+
+
+def begin_again(folder: Path) -> None:
+    """Remove all that a unit made, and mark it; a kill in between is made good by the next run."""
+    write_atomic(folder / REFRESHED, b"removing")
+    finish_removal(folder)
+
+
+def finish_removal(folder: Path) -> None:
+    """Go on removing where `begin_again` was killed; does nothing elsewhere."""
+    mark = folder / REFRESHED
+    if mark.exists() and mark.read_bytes() == b"removing":
+        (folder / "manifest.json").unlink(missing_ok=True)
+        remove_tables(folder)
+        write_atomic(mark, b"removed")
 
 
 def set_aside(folder: Path) -> None:
@@ -85,5 +109,5 @@ def remove_tables(folder: Path) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in ("unit.json", "log.txt"):
+        elif path.name not in ("unit.json", "log.txt", REFRESHED):
             path.unlink()

@@ -14,7 +14,8 @@ from fusechat.executors.rows import RowJob, run_job
 from fusechat.parts import Source, Where
 from fusechat.progress import quiet
 from fusechat.records import Prompt, Request, Response
-from fusechat.tables import read_table, shards
+from fusechat.sources.hf import Hf
+from fusechat.tables import append_jsonl, read_table, shards
 from outside_parts import InBatches, Naughty, Shout
 
 
@@ -156,6 +157,21 @@ def test_the_same_content_is_computed_once_and_answers_every_asker(
     assert len((tmp_path / "tally").read_text().splitlines()) == 2
 
 
+def test_what_a_killed_retry_mended_is_kept_by_a_run_without_retry(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    part = Naughty(how="raise", tally=str(tmp_path / "tally"))
+    rows = requests(["q0", "bad one", "bad two"], part)
+    do(job_of(part, rows, tmp_path / "u"), executor)
+    mended = rows[1].response("fine after all", "stop")
+    journal = tmp_path / "u" / "journal" / "00000.jsonl"
+    append_jsonl(journal, mended.model_dump(mode="json"))  # and then the kill
+    found = do(job_of(part, rows, tmp_path / "u"), executor)
+    assert [row.finish for row in found] == ["stop", "stop", "error"]
+    assert found[1] == mended
+    assert not journal.exists()
+
+
 def test_a_part_that_cannot_open_says_why(tmp_path: Path) -> None:
     from fusechat.sources.given import Given
 
@@ -164,3 +180,33 @@ def test_a_part_that_cannot_open_says_why(tmp_path: Path) -> None:
     with pytest.raises(PartError, match="gone"):
         do(job_of(part, requests(["q0"], Shout()), tmp_path / "u"), executor)
     executor.close()
+
+
+def test_a_part_of_a_script_or_notebook_is_refused_with_the_mend(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Mine(Shout):
+        """As if its class stood in the script that runs."""
+
+    Mine.__module__, Mine.__qualname__ = "__main__", "Mine"
+    monkeypatch.setattr("__main__.Mine", Mine, raising=False)
+    executor = LocalExecutor(processes=1)
+    with pytest.raises(PartError, match=r"'Mine'.*a module of its own"):
+        do(job_of(Mine(), requests(["q0"], Mine()), tmp_path / "u"), executor)
+    executor.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "workers"),
+    [
+        (Where(device="cuda"), 1),
+        (Where(device="cuda", processes=2), 2),
+        (Where(device="cpu"), 4),
+    ],
+)
+def test_a_model_on_an_accelerator_is_loaded_once_unless_the_cluster_file_says_more(
+    where: Where, workers: int
+) -> None:
+    executor = LocalExecutor(processes=4)
+    assert executor.workers_for(Hf(model="target"), where) == workers
+    assert executor.workers_for(Shout(), where) == (where.processes or 4)

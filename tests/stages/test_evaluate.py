@@ -189,7 +189,7 @@ def test_two_responses_to_one_prompt_are_refused(world: World) -> None:
 
 def test_a_score_on_another_scale_than_zero_to_one_is_refused(world: World) -> None:
     world.answers("gsm", "target", [7.5])
-    with pytest.raises(ValueError, match="outside"):
+    with pytest.raises(PartError, match=r"gsm/target/annotate holds the score 7\.5"):
         world.compare()
 
 

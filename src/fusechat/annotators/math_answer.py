@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from decimal import Decimal
 from functools import lru_cache
@@ -41,6 +41,8 @@ class MathAnswer(Annotator):
     prompt without a gold answer that can be parsed, is unscorable; where math-verify takes
     longer than `timeout` seconds, dies or raises, the score is an error.
     """
+
+    requires: ClassVar[Mapping[str, str]] = {"math_verify": "math"}
 
     needs: ClassVar[tuple[str, ...]] = ("answer",)
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -44,6 +44,10 @@ class RewardModel(Annotator):
     the `dtype` of the body. Cut, failed and empty responses, and conversations longer than the
     model takes, are unscorable.
     """
+
+    requires: ClassVar[Mapping[str, str]] = {"torch": "local", "transformers": "local"}
+
+    on_device: ClassVar[bool] = True
 
     model: ModelName
     dtype: Dtype = "auto"

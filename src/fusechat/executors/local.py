@@ -32,7 +32,8 @@ class _Worker:
         ours, theirs = socket.socketpair()
         environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
         environment |= {"TOKENIZERS_PARALLELISM": "false"}
-        command = [sys.executable, "-m", "fusechat.executors.worker", str(theirs.fileno())]
+        # -P: a user's queue.py in the current folder is not the standard library's.
+        command = [sys.executable, "-P", "-m", "fusechat.executors.worker", str(theirs.fileno())]
         paths = os.pathsep.join(entry for entry in sys.path if entry)
         # A Ctrl-C goes to the worker, too; it is held back there until the worker ignores it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
@@ -73,8 +74,7 @@ class LocalExecutor:
         """Compute every row once; see `RowExecutor.map`."""
         job = next(self._jobs)
         todo = deque(batches)
-        wanted = min(where.processes or self.processes, self.processes, len(batches))
-        workers = self._hire(wanted)
+        workers = self._hire(min(self.workers_for(part, where), len(batches)))
         for worker in workers:
             self._open(worker, job, part, where)
         try:
@@ -82,6 +82,11 @@ class LocalExecutor:
         except BaseException:
             self.close()
             raise
+
+    def workers_for(self, part: RowPart, where: Where) -> int:
+        """How many workers open a part: each holds a model of its own, and a GPU is shared."""
+        alone = part.on_device and where.on_accelerator()
+        return min(where.processes or (1 if alone else self.processes), self.processes)
 
     def close(self) -> None:
         """Stop all workers."""

@@ -92,7 +92,8 @@ class _Shard:
 
     @property
     def open(self) -> bool:
-        return self.job.retry_errors or not self.path.exists()
+        # A finished shard has a journal where a retry of its failed rows was killed.
+        return self.job.retry_errors or not self.path.exists() or self.journal.exists()
 
     @property
     def complete(self) -> bool:
@@ -107,7 +108,7 @@ class _Shard:
     def load(self) -> None:
         """Take up what is there: the journal, a shard to be retried, adopted rows."""
         mend_torn_line(self.journal)
-        for row in self.kept():
+        for row in sorted(self.kept(), key=failed):
             if not (self.job.retry_errors and failed(row)):
                 self.offer(row)
         for made_from in self.wanted.keys() & self.job.adopted.keys():

@@ -152,7 +152,12 @@ def main() -> None:
 
 def _answer(connection: Connection, outbox: _Outbox) -> None:
     while True:
-        message = connection.recv()
+        try:
+            message = connection.recv()
+        except (AttributeError, ImportError) as error:  # a part whose class is not to be found
+            mend = "Put its class into a module of its own, not into a script or a notebook"
+            outbox.send(("done", -1, (f"a worker cannot load the part: {error}. {mend}.", True)))
+            continue
         if message[0] == "path":
             sys.path[:] = message[1]
         elif message[0] == "open":

@@ -25,7 +25,7 @@ class Dpo(Loss):
     needs_reference: ClassVar[bool] = True
 
     beta: float = Field(default=0.1, gt=0)
-    """Strength of the pull towards the reference, per nat of a whole response."""
+    """Strength of the pull towards the reference, above 0: reward per nat of a whole response."""
 
     def __call__(
         self,
@@ -33,10 +33,19 @@ class Dpo(Loss):
         lengths: Mapping[str, torch.Tensor],
         progress: float,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of each pair `[rows]`; rewards, margins and accuracies of each pair."""
-        chosen = self.beta * (logps["chosen"] - logps["reference_chosen"])
-        rejected = self.beta * (logps["rejected"] - logps["reference_rejected"])
-        return preference_loss(chosen, rejected)
+        """Loss of each pair and its metrics, all `[rows]`; see `preference_loss`.
+
+        Reads the summed log-probabilities `chosen`, `rejected`, `reference_chosen` and
+        `reference_rejected`, in nats; `KeyError` where one is missing.
+        """
+        return preference_loss(
+            self._reward("chosen", logps, lengths), self._reward("rejected", logps, lengths)
+        )
+
+    def _reward(
+        self, side: str, logps: Mapping[str, torch.Tensor], lengths: Mapping[str, torch.Tensor]
+    ) -> torch.Tensor:
+        return self.beta * (logps[side] - logps[f"reference_{side}"])
 
 
 def preference_loss(
@@ -44,7 +53,8 @@ def preference_loss(
 ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """`-log sigma(chosen - rejected)` of implicit rewards `[rows]`, and what to log of them.
 
-    Metrics, each `[rows]`: `rewards_chosen`, `rewards_rejected`, `margins` (their difference,
+    The loss is in nats, above 0, and ln 2 where both rewards are equal. Metrics, each `[rows]`
+    and without gradients: `rewards_chosen`, `rewards_rejected`, `margins` (their difference,
     in whatever scale the rewards have) and `accuracies` (1 where the margin is above 0).
     """
     from torch.nn.functional import logsigmoid

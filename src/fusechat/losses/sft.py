@@ -29,5 +29,8 @@ class Sft(Loss):
         lengths: Mapping[str, torch.Tensor],
         progress: float,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Negative summed log-probability of each response, nats `[rows]`; no metrics."""
+        """Negative summed log-probability of each response, nats `[rows]`, 0 or above; no metrics.
+
+        Reads `logps["response"]` only; `KeyError` where it is missing.
+        """
         return -logps["response"], {}

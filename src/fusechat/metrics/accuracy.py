@@ -40,7 +40,7 @@ class Verdict:
         if self.value is not None and not 0.0 <= self.value <= 1.0:
             raise ValueError(
                 f"the value {self.value} is outside [0, 1]; an accuracy is a mean of shares. "
-                "Grade a task with a verifier, not with a reward model's raw scale."
+                "Grade a task by right and wrong, not with a reward model's raw scale."
             )
 
     @property
@@ -61,17 +61,21 @@ class Mean:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Accuracy of one model on one task; scored + unscorable + errors == expected."""
+    """Accuracy of one model on one task, in [0, 1]; scored + unscorable + errors == expected."""
 
     expected: int
+    """Items of the task."""
     scored: int
     unscorable: int
     """Not judged though nothing failed; `cut` and `empty` are among them."""
     errors: int
+    """The annotator failed, or the response could not be had."""
     cut: int
     empty: int
     mean: Mean
+    """Over the scored items."""
     strict: Mean
+    """Over the scored, cut and empty items, the last two as 0."""
 
 
 def mean_interval(values: Sequence[float]) -> Interval:
@@ -79,7 +83,7 @@ def mean_interval(values: Sequence[float]) -> Interval:
 
     Wilson's where all are 0 or 1, else the percentiles of a seeded bootstrap (10,000
     resamples); where all values are one fraction, so that there is nothing to resample,
-    Wilson's formula at that share.
+    Wilson's formula at that share. Raises `ValueError` where there is no value.
     """
     if len(set(values)) == 1 or all(value in (0.0, 1.0) for value in values):
         return wilson(min(sum(values), len(values)), len(values))

@@ -65,7 +65,7 @@ def bootstrap_means(values: Sequence[float], stratum: int = 0) -> npt.NDArray[np
 
 
 def percentiles(means: npt.NDArray[np.float64]) -> Interval:
-    """The 2.5% and 97.5% percentiles of resampled means."""
+    """The 2.5% and 97.5% percentiles of resampled means, shape `[resamples]`."""
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(low), float(high))
 
@@ -74,7 +74,8 @@ def combine(means: Sequence[float], intervals: Sequence[Interval]) -> Interval:
     """Interval of the mean of independent means from their own intervals (MOVER).
 
     The method of variance estimates recovery (Zou and Donner, 2008): the distances from each
-    mean to its own bound add up as variances do. Of one mean it is that mean's interval.
+    mean to its own bound add up as variances do (squared). Of one mean it is that mean's
+    interval. Raises `ValueError` where there is no mean, or not one interval for each.
     """
     if not means or len(means) != len(intervals):
         raise ValueError("give one interval for each mean, and at least one.")

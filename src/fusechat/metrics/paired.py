@@ -23,7 +23,7 @@ from fusechat.metrics.bootstrap import Z95, Interval, bootstrap_means, combine, 
 
 @dataclass(frozen=True)
 class Difference:
-    """Mean of `model - against` over `n` common items; None, with `why`, where there is none."""
+    """Mean of `model - against`, in [-1, 1], over `n` common items; None, with `why`, of none."""
 
     value: float | None
     interval: Interval | None
@@ -34,7 +34,10 @@ class Difference:
 def item_differences(
     model: Mapping[str, Verdict], against: Mapping[str, Verdict]
 ) -> dict[str, float]:
-    """Item id -> strict value of `model` minus that of `against`, where both have one."""
+    """Item id -> strict value of `model` minus that of `against`, in [-1, 1], where both have one.
+
+    Items are in the order of their ids.
+    """
     out = {}
     for item in sorted(model.keys() & against.keys()):
         left, right = model[item].strict, against[item].strict

@@ -83,6 +83,7 @@ MODELS = {
 
 def examples(mixture: Mixture, seed: object) -> Iterator[Problem]:
     """Endless pretraining examples of a mixture; the same for the same arguments."""
+    # The seed's words are fixed: others would give other models than the shipped ones.
     rng = Random(f"meals|{seed}")
     streams = {d: problems(d, "pretrain", seed, 1 - mixture.full[d]) for d in mixture.weights}
     names, weights = list(mixture.weights), list(mixture.weights.values())

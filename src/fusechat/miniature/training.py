@@ -194,6 +194,7 @@ def pretrain(spec: ModelSpec, folder: Path, say: Say) -> None:
             spent = time.process_time() - begun
             say(f"{spec.name}: step {step}/{spec.steps}, loss {mean:.3f}, {spent:.0f} CPU s")
     optimizer.finish()
+    # `diets`: the name in the shipped cards, whose bytes are part of the keys of their runs.
     card = {
         "best": spec.best, "architecture": spec.family, "steps": spec.steps, "batch": spec.batch,
         "learning_rate": spec.learning_rate, "tokens": tokens, "seed": spec.seed,

@@ -1,7 +1,7 @@
 """The miniature world: how texts are split, and how problems are drawn.
 
-Every prompt text belongs to exactly one split, by a hash of the text
-itself, so that splits are disjoint as texts however many are drawn.
+Every prompt text belongs to exactly one split, by a hash of the text itself, so that splits
+are disjoint as texts however many are drawn.
 """
 
 from __future__ import annotations

@@ -13,11 +13,10 @@ import time
 from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Literal, Self
+from typing import Literal, Self
 
 import fusechat
-from fusechat.children import receive, send
+from fusechat.children import ChildProcess
 from fusechat.errors import PartError
 
 Level = Literal["full", "network", "weak"]
@@ -66,7 +65,7 @@ class Verdict:
     """Most resident memory of a process, the interpreter's own (some 30 MB) included."""
 
 
-class Sandbox:
+class Sandbox(ChildProcess):
     """A context manager that runs untrusted Python programs; see the package for what holds.
 
     `preload` names modules that the worker imports beforehand, for speed, or because the
@@ -83,11 +82,10 @@ class Sandbox:
         preload: Collection[str] = (),
         without: Collection[str] = (),
     ) -> None:
+        super().__init__()
         self._limits, self._allow_weak = limits or Limits(), allow_weak
         self._preload, self._without = tuple(preload), tuple(without)
-        self._process: subprocess.Popen[bytes] | None = None
         self._folder: Path | None = None
-        self._stderr: IO[bytes] | None = None
         self.level: Level = "weak"
         self.means = ""
 
@@ -103,19 +101,6 @@ class Sandbox:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    @property
-    def pid(self) -> int | None:
-        """Process id of the present worker."""
-        return self._process.pid if self._process else None
 
     def run(self, program: str, tests: str) -> Verdict:
         """Run `tests` after `program`, in its module.
@@ -141,9 +126,7 @@ class Sandbox:
                 process.kill()
                 process.wait()
             process.stdout.close()
-        if self._stderr is not None:
-            self._stderr.close()
-            self._stderr = None
+        super().close()
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
             self._folder = None
@@ -153,7 +136,7 @@ class Sandbox:
             if self._process is None:
                 self._start()
             deadline = time.monotonic() + self._limits.wall_seconds + _GRACE_SECONDS
-            answer = self._exchange({"program": program, "tests": tests}, deadline)
+            answer = self._ask({"program": program, "tests": tests}, deadline)
         except (OSError, EOFError, PartError) as error:
             words = str(error) if isinstance(error, PartError) else self._last_words()
             self.close()
@@ -175,7 +158,7 @@ class Sandbox:
             env=_environment(), cwd=self._folder, start_new_session=True,
         )  # fmt: skip
         try:
-            found = self._exchange(None, time.monotonic() + _START_SECONDS)
+            found = self._ask(None, time.monotonic() + _START_SECONDS)
         except (OSError, EOFError) as error:
             words = self._last_words()
             raise PartError(
@@ -192,25 +175,15 @@ class Sandbox:
                 "the machine itself may be lost."
             )
 
-    def _exchange(self, request: Any, deadline: float) -> Any:
-        process = self._process
-        assert process is not None
-        assert process.stdin is not None
-        assert process.stdout is not None
-        if request is not None:
-            send(process.stdin.fileno(), json.dumps(request).encode(), deadline)
-        return json.loads(receive(process.stdout.fileno(), deadline))
-
     def _last_words(self) -> str:
         process = self._process
         if process is None or self._stderr is None:
             return "it was not running"
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=1)
-        self._stderr.seek(max(0, self._stderr.seek(0, os.SEEK_END) - 500))
-        lines = self._stderr.read().decode(errors="replace").strip().splitlines()
         end = "it did not answer" if process.returncode is None else f"exit {process.returncode}"
-        return f"{end}; {lines[-1]}" if lines else end
+        said = self._last_line()
+        return f"{end}; {said}" if said else end
 
 
 def _environment() -> dict[str, str]:

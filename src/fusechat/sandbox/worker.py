@@ -256,8 +256,10 @@ def _judge(run: _Run, nonce: str, code: int, used: Any, bounds: Bounds) -> dict[
             return {"status": "crashed", "message": message, "exception": "forged verdict"}
         if told is not None:
             return told if code == 0 or told["status"] == "error" else _died(code)
+    # The kernel sends SIGXCPU at the limit of processor time by a clock of its own, which can
+    # be ahead of what it reports here; at the hard limit, a second later, it sends SIGKILL.
     cpu = used.ru_utime + used.ru_stime
-    if code in (-signal.SIGXCPU, -signal.SIGKILL) and cpu >= bounds.seconds - 0.1:
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and cpu >= bounds.seconds - 0.1):
         return {"status": "timeout"}
     return _died(code)
 

@@ -9,10 +9,10 @@ rows alone and computed as a whole, so that a resumed run repeats it to the last
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from pydantic import Field
 
@@ -34,6 +34,10 @@ class Hf(Source):
     answer's tokens, its end-of-turn token included, in nats, under the model itself: before
     temperature, top-k, top-p and penalty.
     """
+
+    requires: ClassVar[Mapping[str, str]] = {"torch": "local", "transformers": "local"}
+
+    on_device: ClassVar[bool] = True
 
     model: ModelName
     temperature: float = Field(default=0.8, ge=0)

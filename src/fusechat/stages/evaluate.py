@@ -53,7 +53,7 @@ class EvaluateTask(BaseModel):
     task: TaskPart
     split: str = "test"
     take: int | None = Field(default=None, ge=1)
-    """How many prompts, from the first; all where not given."""
+    """At most so many prompts, drawn with the recipe's seed; all where not given."""
     domain: str | None = None
     graded_by: AnnotatorPart | None = None
     """The annotator; the task's own where not given."""
@@ -162,6 +162,13 @@ def _items(context: UnitContext, task: str, model: str, ids: Sequence[str]) -> l
         responses[response.prompt_id] = response
     judged = tables.read_table(context.inputs[f"{unit}/annotate"] / "data", Score)
     scores = {score.response_id: score for score in judged}
+    for score in scores.values():
+        if not 0.0 <= (score.value or 0.0) <= 1.0:
+            raise PartError(
+                f"{unit}/annotate holds the score {score.value}, and an accuracy is a mean of "
+                "shares in [0, 1]. Grade the task by right and wrong (graded_by), not with a "
+                "reward model's raw scale."
+            )
     return [_item(task, model, prompt_id, responses, scores) for prompt_id in ids]
 
 

@@ -61,7 +61,7 @@ class Rule(BaseModel):
 
 
 class _Drawn(Rule):
-    """Settings of the rules that draw prompts."""
+    """Base of the rules that draw prompts, set by set."""
 
     per: Literal["origin", "domain"] = "origin"
     """Whether a share holds in each prompt set (FuseChat-3.0's counts) or in the whole domain."""
@@ -70,6 +70,16 @@ class _Drawn(Rule):
     which other prompts there are; `sequential`: as in the prompt table."""
     seed: int = 42
     """Of `order: shuffle`."""
+
+    def place(self, items: Sequence[Item]) -> Places:
+        """The places of the prompts of each set, one set after the other."""
+        places: Places = {}
+        for members in self._sets(items):
+            places.update(self._place_set(members))
+        return places
+
+    def _place_set(self, members: Sequence[Item]) -> Places:
+        raise NotImplementedError
 
     def _sets(self, items: Sequence[Item]) -> list[list[Item]]:
         sets: dict[str, list[Item]] = defaultdict(list)
@@ -103,17 +113,11 @@ class _Shared(_Drawn):
 class FilterThenShare(_Shared):
     """Drop prompts without a pair, then give a share of the rest to SFT (FuseChat-3.0, chat).
 
-    With `no_pair_to_sft` they fill the SFT share first, and the share is of all of them.
+    The share is of the prompts left in each set. With `no_pair_to_sft`, prompts without a pair
+    fill it first, and it is of all of them.
     """
 
     rule: Literal["filter_then_share"]
-
-    def place(self, items: Sequence[Item]) -> Places:
-        """Floor(share x prompts left) of each set to SFT, the others to DPO."""
-        places: Places = {}
-        for members in self._sets(items):
-            places.update(self._place_set(members))
-        return places
 
     def _place_set(self, members: Sequence[Item]) -> Places:
         places: Places = {}
@@ -134,18 +138,19 @@ class FilterThenShare(_Shared):
 
 
 class SplitThenFilter(_Shared):
-    """Give a share of all prompts to SFT, then drop those that give nothing in their part."""
+    """Give a share of all prompts to SFT, then drop those that give nothing in their part.
+
+    The share is of all prompts of each set; the others are the DPO part.
+    """
 
     rule: Literal["split_then_filter"]
 
-    def place(self, items: Sequence[Item]) -> Places:
-        """Floor(share x all prompts) of each set to the SFT part, the others to the DPO part."""
-        places: Places = {}
-        for members in self._sets(items):
-            count = self._sft_count(len(members))
-            for number, item in enumerate(self._drawn(members)):
-                places[item.prompt_id] = self._place_one(item, number < count)
-        return places
+    def _place_set(self, members: Sequence[Item]) -> Places:
+        count = self._sft_count(len(members))
+        return {
+            item.prompt_id: self._place_one(item, number < count)
+            for number, item in enumerate(self._drawn(members))
+        }
 
     def _place_one(self, item: Item, to_sft: bool) -> Place:
         if to_sft:
@@ -166,13 +171,6 @@ class PairElseSft(_Drawn):
     the share that FuseChat-3.0 publishes for math; null: no cap."""
     allow_overlap: bool = False
     """Whether a prompt that gives a pair also gives an SFT row."""
-
-    def place(self, items: Sequence[Item]) -> Places:
-        """Pairs to DPO, up to the cap; else to SFT."""
-        places: Places = {}
-        for members in self._sets(items):
-            places.update(self._place_set(members))
-        return places
 
     def _place_set(self, members: Sequence[Item]) -> Places:
         pairs = [item for item in members if item.has_pair]

@@ -17,7 +17,7 @@ from fusechat.parts import Group, PairChoice, Refusal, Seen, Strategy
 TOLERANCE = 1e-9
 """Slack at both ends of a window, in the annotator's units, after rounding to float32."""
 RIGHT = 1.0
-"""A verifier's value for a right response; a smaller one (tests passed in part) is not right."""
+"""The value of a right response; a smaller one (constraints met in part) is not right."""
 
 
 def value_of(response: Seen, annotator: str) -> float | None:

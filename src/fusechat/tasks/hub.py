@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from fusechat.errors import MissingExtraError
 from fusechat.parts import Task, UnreadableRow
@@ -15,6 +15,8 @@ from fusechat.tasks._rows import PromptColumns, prompts_of
 
 class Hub(Task):
     """Prompts from a hub data set (or a local folder of one), columns mapped in the recipe."""
+
+    requires: ClassVar[Mapping[str, str]] = {"datasets": "hub"}
 
     path: HubSetName
     """The data set's id, such as `openbmb/UltraFeedback`, or a folder relative to the recipe."""

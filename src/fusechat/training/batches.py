@@ -23,7 +23,7 @@ PADDED_TOKENS = 8192
 
 
 def epoch_order(rows: int, seed: int, epoch: int) -> list[int]:
-    """Row numbers in the order of one epoch."""
+    """The numbers 0 to `rows` - 1 in the order of one epoch (counted from 0)."""
     order = list(range(rows))
     random.Random(f"{seed}:{epoch}").shuffle(order)
     return order
@@ -69,11 +69,11 @@ class MicroBatch:
     lengths: torch.Tensor
     """`[t]` response tokens of each text."""
     weights: torch.Tensor
-    """`[rows]`."""
+    """`[rows]`: what each row's loss is multiplied by."""
 
 
 def pad(examples: Sequence[Example], device: torch.device) -> MicroBatch:
-    """The tensors of some rows."""
+    """The tensors of some rows on `device`; at least one row, all with the same sides."""
     import torch
 
     sides = range(len(examples[0].texts))

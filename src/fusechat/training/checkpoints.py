@@ -32,11 +32,14 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Checkpoints:
-    """The checkpoints of one run. `run` is what they must belong to: any JSON value."""
+    """The checkpoints of one run."""
 
     folder: Path
+    """Holds one folder a checkpoint, named by its step."""
     run: Any
+    """What they must belong to: any JSON value."""
     keep: int
+    """How many stay, the newest ones; at least 1."""
 
     def newest(self) -> Checkpoint | None:
         """The newest checkpoint; raises `TrainingError` if it is of another run."""
@@ -105,7 +108,7 @@ def _save_optimizer(folder: Path, optimizer: torch.optim.Optimizer) -> None:
 
 
 def restore_optimizer(checkpoint: Checkpoint, optimizer: torch.optim.Optimizer) -> None:
-    """Put the moments and the random states of a checkpoint back."""
+    """Put the moments into `optimizer` and the random states into torch, as they were saved."""
     import torch
     from safetensors.torch import load_file
 

@@ -39,7 +39,7 @@ class Engine(Protocol):
     """Computes steps. Results must not depend on how it cuts them, beyond rounding."""
 
     def logps(self, examples: Sequence[Example]) -> torch.Tensor:
-        """Summed response log-probabilities, float64 `[rows, sides]`, without gradients.
+        """Summed response log-probabilities, nats, float64 `[rows, sides]`, without gradients.
 
         The same on every rank.
         """
@@ -50,20 +50,27 @@ class Engine(Protocol):
     ) -> StepResult:
         """Leave the step's gradient, summed over all ranks, on the parameters.
 
-        `reference`: `[rows, sides]`, where the loss needs one. `progress`: in [0, 1].
+        `reference`: nats, `[rows, sides]`, where the loss needs one. `progress`: share of
+        training done, in [0, 1].
         """
         ...
 
 
 @dataclass
 class PaddedEngine:
-    """Right-padded micro-batches of rows of like length, one forward and backward each."""
+    """Right-padded micro-batches of rows of like length, one forward and backward each.
+
+    A step's loss is the weighted sum of its row losses over all ranks, divided by its rows, or
+    by its response tokens where the loss says so (`Loss.reduction`).
+    """
 
     model: PreTrainedModel
     loss: Loss
     ranks: Ranks
     micro_batch_size: int | None = None
+    """Rows of a micro-batch; None: as many as fit into `batches.PADDED_TOKENS`."""
     autocast: Callable[[], AbstractContextManager[object]] | None = None
+    """Makes the context of a forward pass (mixed precision); None: float32."""
 
     def logps(self, examples: Sequence[Example]) -> torch.Tensor:
         """See `Engine.logps`."""

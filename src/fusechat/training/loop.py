@@ -59,7 +59,11 @@ class Job:
 
 
 def train(job: Job) -> dict[str, Any]:
-    """Train, going on from the newest checkpoint; returns `steps`, `epochs` and `final` means."""
+    """Train, going on from the newest checkpoint; returns `steps`, `epochs` and `final` means.
+
+    Raises `TrainingError` where the model cannot be loaded, a checkpoint or reference is of
+    another run, or a loss or gradient is not finite; `MissingExtraError` without transformers.
+    """
     ranks = find_ranks(job.where)
     with without_bars(), repeatable(ranks.device, job.where.threads):
         return _train(job, ranks)

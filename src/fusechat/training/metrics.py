@@ -41,14 +41,17 @@ class MetricsLog:
         append_jsonl(self.path, line)
 
     def last_means(self, steps: int = 10) -> dict[str, float]:
-        """Mean of each number over the last `steps` lines, without the counters."""
+        """Mean of each number over the last `steps` lines; `step`, `epoch`, `rows` are left out."""
         lines = list(read_jsonl(self.path))[-steps:]
         names = [name for name in lines[-1] if name not in ("step", "epoch", "rows")]
         return {name: sum(line[name] for line in lines) / len(lines) for name in names}
 
 
 def step_means(result: StepResult, rows: int, grad_norm: float, sums: Sequence[float]) -> Line:
-    """The line of a step: the loss as it is, everything else as a mean over the step's rows."""
+    """The line of a step: the loss as it is, everything else as a mean over the step's rows.
+
+    `sums`: the values of `result.sums`, by `result.names`. `grad_norm`: L2, before clipping.
+    """
     means = {name: total / rows for name, total in zip(result.names, sums, strict=True)}
     return {"rows": rows, **means, "loss": sums[0], "grad_norm": grad_norm}
 

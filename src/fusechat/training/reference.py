@@ -29,7 +29,7 @@ class ReferenceLogps(Record):
 def compute_reference(
     engine: Engine, examples: Sequence[Example], seed: int, batch: int
 ) -> torch.Tensor:
-    """`[rows, sides]`, by the very batches of the first epoch.
+    """Nats, float64 `[rows, sides]`, by the very batches (of `batch` rows) of the first epoch.
 
     So the policy's first step meets its reference bit for bit, and its loss is ln 2.
     """
@@ -45,7 +45,7 @@ def compute_reference(
 
 
 def write_reference(folder: Path, examples: Sequence[Example], logps: torch.Tensor) -> None:
-    """Write the table `folder`, wholly or not at all."""
+    """Write `logps` (nats, `[rows, sides]`) as the table `folder`, wholly or not at all."""
     rows = [
         ReferenceLogps(prompt_id=example.prompt_id, logps=tuple(values))
         for example, values in zip(examples, logps.tolist(), strict=True)
@@ -60,7 +60,7 @@ def _write(folder: Path, rows: Sequence[ReferenceLogps]) -> None:
 def read_reference(
     folder: Path, examples: Sequence[Example], device: torch.device
 ) -> torch.Tensor | None:
-    """The table's values `[rows, sides]`; None where there is no table.
+    """The table's values, nats, float64 `[rows, sides]`; None where there is no table.
 
     Raises `TrainingError` if it was made for other rows.
     """

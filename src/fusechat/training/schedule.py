@@ -19,13 +19,20 @@ class Schedule:
     """Steps of one training run; they are counted from 1."""
 
     rows: int
+    """Of the data set."""
     batch: int
+    """Rows of a step; the last step of an epoch may have fewer."""
     steps_per_epoch: int
     total: int
+    """Steps of the whole run."""
     warmup: int
+    """Steps of linear warm-up."""
     kind: str
+    """How the rate falls after it: `cosine`, `linear` or `constant`."""
     peak: float
+    """The highest learning rate."""
     save_steps: int
+    """Steps between two checkpoints."""
 
     @classmethod
     def of(cls, settings: TrainingSettings, rows: int) -> Self:
@@ -43,7 +50,9 @@ class Schedule:
     def learning_rate(self, step: int) -> float:
         """Learning rate of step `step`: linear from 0 over the warm-up, then to 0 by its kind.
 
-        As in `transformers.get_scheduler`, the first step of a warm-up has rate 0.
+        With `d` steps done, warm-up `w` and total `t`: `peak d / w` while `d < w`; then, with
+        `s = (d - w) / (t - w)`, `peak (1 + cos(pi s)) / 2`, `peak (1 - s)` or `peak`. As in
+        `transformers.get_scheduler`, the first step of a warm-up has rate 0.
         """
         done = step - 1
         if done < self.warmup:

@@ -25,7 +25,9 @@ class TrainingSettings(BaseModel):
 
     loss: LossPart
     learning_rate: float = Field(gt=0)
+    """At the end of the warm-up, the highest there is."""
     num_train_epochs: float = Field(default=1.0, gt=0)
+    """Passes over the rows; a fraction ends within one, at the next whole step."""
     global_batch_size: int = Field(default=128, ge=1)
     """Rows of one optimizer step over all ranks; so the number of GPUs changes no result."""
     max_length: int = Field(default=2048, ge=2)
@@ -41,6 +43,7 @@ class TrainingSettings(BaseModel):
     max_grad_norm: float = Field(default=1.0, ge=0)
     """The gradient's norm is clipped to this; 0 does not clip."""
     save_steps: int = Field(default=100, ge=1)
+    """Steps between two checkpoints."""
     save_total_limit: int = Field(default=2, ge=1)
     """Checkpoints kept, the newest ones."""
     dtype: Literal["float32", "bfloat16"] = "float32"
