@@ -126,6 +126,19 @@ def test_too_many_failed_rows_stop_the_unit_and_name_the_reason(lab: Lab) -> Non
     assert lab.calls() == 0  # every row, the failed ones too, was kept
 
 
+def test_a_broken_source_is_stopped_early_and_its_rows_are_kept(lab: Lab) -> None:
+    """300 rows that all fail: some 50 are enough to know; a higher share goes on from there."""
+    lab.words = [f"bad word{i}" for i in range(100)]
+    with pytest.raises(TooManyErrorsError, match=r"of 300 rows failed"):
+        lab.run()
+    (journal,) = (lab.folder / "ws").glob("sample/one-*/journal/*.jsonl")
+    kept = len(journal.read_text().splitlines())
+    assert 50 < kept < 150
+    lab.run(share=1.0)
+    calls = Counter(lab.tally.read_text().splitlines())
+    assert len(calls) == 300 - kept
+
+
 def test_retry_errors_asks_only_for_the_failed_rows_again(lab: Lab) -> None:
     lab.words[0] = "bad word"
     lab.run(share=0.2)

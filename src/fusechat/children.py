@@ -180,7 +180,7 @@ class KillableChild(ChildProcess):
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         settings = json.dumps([self._target, os.getpid(), self._memory_mb or 0, self._preload])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fusechat.children", settings],
+            [sys.executable, "-P", "-m", "fusechat.children", settings],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr, env=environment,
         )  # fmt: skip
         self._calls = 0

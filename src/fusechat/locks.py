@@ -22,10 +22,12 @@ def workspace_lock(workspace: Path, holder: str, wait: bool = False) -> Iterator
     Raises `WorkspaceBusyError` at once where another run holds it, or waits with `wait`.
     """
     with _lock_file(workspace) as handle:
+        patience = 10  # one who only looks holds the lock for an instant, and leaves no name
         while not _try_lock(handle):
-            if not wait:
+            if not wait and (patience == 0 or lock_holder(workspace) is not None):
                 raise WorkspaceBusyError(_refusal(workspace))
-            time.sleep(0.5)
+            patience -= 1
+            time.sleep(0.5 if wait else 0.02)
         handle.truncate(0)
         state = {"pid": os.getpid(), "host": socket.gethostname(), "run": holder}
         handle.write(json.dumps(state))

@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -70,7 +70,7 @@ class LocalExecutor:
 
     def map(
         self, part: RowPart, batches: Sequence[Batch], where: Where
-    ) -> Iterator[Sequence[RowOut]]:
+    ) -> Generator[Sequence[RowOut], None, None]:
         """Compute every row once; see `RowExecutor.map`."""
         job = next(self._jobs)
         todo = deque(batches)

@@ -8,7 +8,8 @@ written here, by one process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,7 @@ class RowExecutor(Protocol):
 
     def map(
         self, part: RowPart, batches: Sequence[Batch], where: Where
-    ) -> Iterator[Sequence[RowOut]]:
+    ) -> Generator[Sequence[RowOut], None, None]:
         """Compute every row of `batches` once."""
         ...
 
@@ -75,6 +76,8 @@ class RowJob:
     adopted: Mapping[str, Record] = field(default_factory=dict)
     """`made_from` -> a row that the same part made elsewhere."""
     retry_errors: bool = False
+    max_failed: int | None = None
+    """With more failed rows than this the job ends early, its rows kept; its caller counts them."""
     shard_rows: int = SHARD_ROWS
 
 
@@ -228,8 +231,14 @@ def run_job(
     left = sum(len(shard.wanted) - len(shard.answers) for shard in ledger.open)
     progress.start(wanted, what, done=wanted - left)
     batches = ledger.batches()
-    for group in executor.map(job.part, batches, where) if batches else ():
-        progress.advance(ledger.file(group))
+    failures = sum(failed(row) for shard in ledger.open for row in shard.answers.values())
+    if batches:
+        with contextlib.closing(executor.map(job.part, batches, where)) as groups:
+            for group in groups:
+                progress.advance(ledger.file(group))
+                failures += sum(map(failed, group))
+                if job.max_failed is not None and failures > job.max_failed:
+                    return
     missing = sum(len(shard.wanted) - len(shard.answers) for shard in ledger.open)
     if missing:
         raise PartError(f"{job.part.part_name()} left {missing} of {wanted} rows unanswered.")

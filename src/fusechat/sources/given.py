@@ -22,7 +22,16 @@ from fusechat.digests import digest_path
 from fusechat.parts import ContentPath, Source, UnreadableRow, Where
 from fusechat.records import Finish, Prompt, Request, Response
 
-FINISHES: dict[str, Finish] = {"stop": "stop", "eos": "stop", "length": "length"}
+FINISHES: dict[str, Finish] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "MAX_TOKENS": "length",
+    "STOP": "stop",
+}
+"""What servers call the end of a response; anything else is `unknown`."""
 
 
 class Given(Source):

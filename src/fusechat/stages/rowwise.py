@@ -7,19 +7,24 @@ Both turn tables into input rows, each with the digest of all that the part sees
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from fusechat.digests import digest
 from fusechat.errors import EmptyError, TooManyErrorsError
-from fusechat.executors.rows import RowJob, failed, run_job
+from fusechat.executors.rows import RowJob, answers_of, failed, run_job
 from fusechat.parts import Annotator, Source, UnreadableRow
 from fusechat.records import Candidate, Dropped, Prompt, Record, Request, Response, Score
 from fusechat.stages.context import UnitContext
 from fusechat.stages.entries import AnnotatorEntry, SourceEntry
 from fusechat.tables import read_table, write_table
+
+FEW_FAILED = 50
+"""A unit that will be stopped for its failed rows is not stopped before so many of them."""
 
 
 def sample(context: UnitContext) -> dict[str, Any]:
@@ -138,18 +143,18 @@ def _job(
 def _run(context: UnitContext, job: RowJob, what: str) -> None:
     """Run the job; too many failed rows stop the unit, with their commonest reasons."""
     assert context.executor is not None
+    most = max(FEW_FAILED, math.floor(context.max_error_share * len(job.rows)))
+    job = replace(job, max_failed=most)
     run_job(job, context.executor, context.where, context.progress, what)
-    reasons: Counter[str] = Counter()
-    for row in read_table(context.folder / "data", job.row_type):
-        if failed(row):
-            reasons[_reason(row)] += 1
+    rows = answers_of(context.folder, job.row_type)
+    reasons = Counter(_reason(row) for row in rows if failed(row))
     share = sum(reasons.values()) / max(1, len(job.rows))
     if share > context.max_error_share:
         common = "\n".join(f"  {n} x {reason}" for reason, n in reasons.most_common(3))
         raise TooManyErrorsError(
             f"{context.name}: {sum(reasons.values())} of {len(job.rows)} rows failed ({share:.1%}, "
             f"max_error_share is {context.max_error_share:.1%}). The commonest reasons:\n{common}\n"
-            "The rows that succeeded are kept. Mend the cause and run again with --retry-errors, "
+            "All rows so far are kept. Mend the cause and run again with --retry-errors, "
             "or raise max_error_share in the recipe."
         )
 

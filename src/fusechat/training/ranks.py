@@ -1,8 +1,9 @@
 """This process among those that train together, and the device it trains on.
 
-Alone, it is rank 0 of 1 and nothing of `accelerate` is touched. Under `accelerate launch`
-every rank holds the whole model and takes its share of each step's rows; gradients are
-summed, not averaged, because losses are divided by the whole step's rows or tokens already.
+Alone, as in `fusechat run`, it is rank 0 of 1 and nothing of `accelerate` is touched. Where a
+launcher with several processes calls `training.loop.train` (`accelerate launch`), every rank
+holds the whole model and takes its share of each step's rows; gradients are summed, not
+averaged, because losses are divided by the whole step's rows or tokens already.
 """
 
 from __future__ import annotations
