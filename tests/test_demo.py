@@ -18,6 +18,7 @@ from browser_page import chromium, numbers_on, open_everything, printed
 from fusechat.tables import read_json, read_table
 
 ROOT = Path(__file__).resolve().parent.parent
+pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,6 @@ def difference(metrics: dict[str, Any], model: str, against: str) -> dict[str, A
     return dict(row)
 
 
-@pytest.mark.timeout(900)
 def test_sft_is_above_base_with_its_whole_interval(metrics: dict[str, Any]) -> None:
     assert difference(metrics, "train.sft", "target")["low"] > 0
 

@@ -16,6 +16,7 @@ import pytest
 from running import finish, results
 from tiny_world import tiny_recipe
 
+pytestmark = pytest.mark.timeout(1800)
 OPENING = 12
 """About so many places are passed before a resumed run comes to new work."""
 
@@ -61,7 +62,6 @@ def test_a_run_killed_at_5_moments_ends_with_the_bytes_of_an_unbroken_one(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
 def test_a_run_killed_at_20_moments_ends_with_the_bytes_of_an_unbroken_one(
     whole: tuple[Path, Path, list[str]], tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from fusechat.planner import plan
     from fusechat.recipe import Recipe, load_cluster, load_recipe
     from fusechat.records import Demonstration, Dropped, Message, Pair, Prompt, Response, Score
-    from fusechat.runner import run
+    from fusechat.runner import Options, run
     from fusechat.tables import read_table
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "planner": ("plan",),
     "recipe": ("Recipe", "load_cluster", "load_recipe"),
     "records": ("Demonstration", "Dropped", "Message", "Pair", "Prompt", "Response", "Score"),
-    "runner": ("run",),
+    "runner": ("Options", "run"),
     "tables": ("read_table",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -41,6 +41,7 @@ __all__ = [
     "FusechatError",
     "Loss",
     "Message",
+    "Options",
     "Pair",
     "Part",
     "Prompt",
