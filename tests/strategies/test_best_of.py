@@ -58,6 +58,22 @@ def test_without_a_reward_model_the_first_right_one_in_source_order_wins(make_gr
     assert picked(BestOf(by=None), group) == ["gemma-0"]
 
 
+def test_most_correct_prefers_the_source_that_is_right_more_often_to_a_lucky_one(
+    make_group: Any,
+) -> None:
+    """gemma is right in 1 of 3; qwen in 2 of 2, what could not be judged and a cut one aside."""
+    group = make_group(
+        gemma=[{"ok": 1}, {"ok": 0}, {"ok": 0}],
+        qwen=[{"ok": 0, "finish": "length"}, {"ok": "error"}, {"ok": 1}, {"ok": 1}],
+    )
+    assert picked(BestOf(by=None, correct_by="ok"), group) == ["gemma-0"]
+    assert picked(BestOf(by=None, correct_by="ok", ties="most_correct"), group) == ["qwen-2"]
+
+
+def test_most_correct_without_verdicts_is_a_fault() -> None:
+    assert [key for key, _ in BestOf(by=None, ties="most_correct").faults()] == ["ties"]
+
+
 @pytest.mark.parametrize("status", ["unscorable", "error"])
 def test_a_response_that_could_not_be_scored_is_not_a_zero(make_group: Any, status: str) -> None:
     group = make_group(gemma=[{"rm": status}, {"rm": -3.0}])

@@ -191,3 +191,31 @@ def test_chosen_is_right_and_rejected_is_wrong_and_order_is_blind(
         assert chosen.source == rejected.source
         assert chosen.text_digest != rejected.text_digest
         assert (pair.margin is None) == (strategy.by is None)
+
+
+def test_most_correct_takes_the_pair_of_the_source_that_is_right_more_often(
+    make_group: Any,
+) -> None:
+    """gemma is right in 1 of 3, qwen in 2 of 3; llama in 2 of 2, but has nothing to reject."""
+    group = make_group(
+        gemma=[{"ok": 1}, {"ok": 0}, {"ok": 0}],
+        qwen=[{"ok": 0}, {"ok": 1}, {"ok": 1}],
+        llama=[{"ok": 1}, {"ok": 1}],
+    )
+    settings = {"use": "correct_over_incorrect", "by": None, "correct_by": "ok",
+                "min_margin": None, "max_margin": None}  # fmt: skip
+
+    def chosen(**more: Any) -> str:
+        strategy = load_part("strategies", settings | more)
+        (pair,) = strategy.select(group)  # type: ignore[attr-defined]
+        return f"{pair.chosen_id} over {pair.rejected_id}"
+
+    assert chosen() == "gemma-0 over gemma-1"
+    assert chosen(source_choice="most_correct") == "qwen-1 over qwen-0"
+
+
+def test_most_correct_is_a_fault_where_no_verdicts_are_read() -> None:
+    part = load_part(
+        "strategies", {"use": "same_source_margin", "by": "rm", "source_choice": "most_correct"}
+    )
+    assert [key for key, _ in part.faults()] == ["source_choice"]

@@ -86,6 +86,16 @@ def by_source(group: Group) -> dict[str, list[Seen]]:
     return {name: responses for name, responses in found.items() if responses}
 
 
+def shares_right(group: Group, correct_by: str | None) -> dict[str, float]:
+    """Source -> share of its judged whole responses that are right, in [0, 1]; 0 where none is."""
+    shares = {}
+    for source, responses in by_source(group).items():
+        whole = [r for r in responses if r.whole and correct_by is not None]
+        verdicts = [v for r in whole if (v := value_of(r, str(correct_by))) is not None]
+        shares[source] = sum(v >= RIGHT for v in verdicts) / max(1, len(verdicts))
+    return shares
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What one source gives: a pair, or the reason why not."""
@@ -115,12 +125,14 @@ class SameSourcePairs(Strategy):
     """Greatest chosen minus rejected score, itself allowed; null: no upper bound."""
     pairs_per_prompt: Literal[1, "per_source"] = 1
     """`per_source`: one pair of every source that has a valid one."""
-    source_choice: Literal["global_max", "max_gap_in_window", "random", "round_robin"] = (
-        "global_max"
-    )
-    """Which source gives the pair: that of the best response; that of the widest valid gap; one
-    drawn by `seed`; or each in turn (the prompt's id picks where the turn begins, so that a
-    prompt's pair does not depend on other prompts). Ties go to the source named first."""
+    source_choice: Literal[
+        "global_max", "max_gap_in_window", "most_correct", "random", "round_robin"
+    ] = "global_max"
+    """Which source gives the pair: that of the best response; that of the widest valid gap; the one
+    with the greatest share of right responses (with `by: null` it keeps a lucky guess of a weak
+    source from being chosen); one drawn by `seed`; or each in turn (the prompt's id picks where
+    the turn begins, so that a prompt's pair does not depend on other prompts). Ties go to the
+    source named first."""
     fallback: bool = True
     """Whether the next source is tried where the first gives no valid pair."""
     negative_choice: Literal["min_only", "lowest_within_window"] = "min_only"
@@ -166,6 +178,8 @@ class SameSourcePairs(Strategy):
                 "max_margin",
                 f"{high} is not above 0, so no pair can pass. FuseChat-3.0 uses 0.01 to 0.1.",
             )
+        if self.source_choice == "most_correct" and getattr(self, "correct_by", None) is None:
+            yield "source_choice", "most_correct needs verdicts: use correct_over_incorrect."
         looks_at_all = (
             self.pairs_per_prompt == "per_source" or self.source_choice == "max_gap_in_window"
         )
@@ -198,6 +212,9 @@ class SameSourcePairs(Strategy):
             return sorted(
                 by_best, key=lambda o: -(o.gap or 0.0) if o.pair is not None else math.inf
             )
+        if self.source_choice == "most_correct":
+            shares = shares_right(group, getattr(self, "correct_by", None))
+            return sorted(by_best, key=lambda o: -shares[o.source])
         if self.source_choice == "random":
             return sorted(outcomes, key=lambda o: digest([self.seed, group.prompt_id, o.source]))
         if self.source_choice == "round_robin":

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar, Literal
 
 from fusechat.digests import digest
 from fusechat.parts import Choice, Group, Refusal, Seen, Strategy
-from fusechat.strategies._common import by_source, eligible, left_out, value_of
+from fusechat.strategies._common import by_source, eligible, left_out, shares_right, value_of
 
 
 class BestOf(Strategy):
@@ -26,11 +26,18 @@ class BestOf(Strategy):
     """Annotator that must call the response right (1.0); what it could not judge is not right."""
     responses_per_prompt: Literal[1, "per_source"] = 1
     """`per_source`: the best response of every source that has one."""
-    ties: Literal["source_order", "random"] = "source_order"
-    """Between equal scores: the source named first in the recipe, then the lowest sample index; or
-    drawn by `seed`."""
+    ties: Literal["source_order", "most_correct", "random"] = "source_order"
+    """Between equal scores: the source named first in the recipe, then the lowest sample index; the
+    source with the greatest share of right responses to this prompt first (with `by: null` it
+    keeps a lucky guess of a weak source from being chosen); or drawn by `seed`."""
     seed: int = 42
     """Of `ties: random`."""
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Also: a tie-break by verdicts where none are read."""
+        yield from super().faults()
+        if self.ties == "most_correct" and self.correct_by is None:
+            yield "ties", "most_correct needs verdicts: name their annotator in correct_by."
 
     def select(self, group: Group) -> Sequence[Choice] | Refusal:
         """The best response (of each source), or why there is none."""
@@ -56,6 +63,8 @@ class BestOf(Strategy):
         order = (place, response.index, response.response_id)
         if self.ties == "source_order":
             return order
+        if self.ties == "most_correct":
+            return (-shares_right(group, self.correct_by)[response.source], *order)
         draw = digest([self.seed, group.prompt_id, response.source, response.index])
         return (draw, *order)
 
