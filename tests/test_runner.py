@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fusechat.errors import TooManyErrorsError, WorkspaceBusyError
+from fusechat.errors import FusechatError, TooManyErrorsError, WorkspaceBusyError
 from fusechat.locks import workspace_lock
 from fusechat.planner import plan
 from fusechat.recipe import Recipe, load_recipe
@@ -239,6 +239,14 @@ def test_a_users_file_named_as_a_standard_module_does_not_reach_the_workers(
         }
     )
     assert run(recipe, "ws").ran == ("prompts", "sample/a")
+
+
+def test_a_refresh_that_only_leaves_out_is_refused(lab: Lab) -> None:
+    lab.run()
+    with pytest.raises(
+        FusechatError, match="--refresh build is not among what --only sample needs"
+    ):
+        lab.run(options=Options(refresh="build", only="sample"))
 
 
 def test_only_runs_the_named_unit_and_what_it_needs(lab: Lab) -> None:

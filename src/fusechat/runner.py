@@ -127,7 +127,7 @@ def run(
     planned = make_plan(recipe, workspace)
     wanted = wanted_units(planned, options.only)
     if options.refresh is not None:
-        wanted_units(planned, options.refresh)  # raises where there is no such unit
+        _check_refresh(planned, wanted, options)
     with workspace_lock(planned.workspace, recipe.name, options.wait):
         runner = _Runner(planned, cluster or Cluster(), options)
         folder = runner.open_folder(recipe_text)
@@ -137,6 +137,18 @@ def run(
             runner.close()
         write_report(planned, folder)
     return RunResult(planned, folder, ran)
+
+
+def _check_refresh(planned: Plan, wanted: list[Unit], options: Options) -> None:
+    """Refuse a `refresh` that names no unit, or none that this call would run."""
+    assert options.refresh is not None
+    wanted_units(planned, options.refresh)  # raises where there is no such unit
+    below = options.refresh.rstrip("/") + "/"
+    if not any(unit.name == options.refresh or unit.name.startswith(below) for unit in wanted):
+        raise FusechatError(
+            f"--refresh {options.refresh} is not among what --only {options.only} needs, so it "
+            "would do nothing. Leave one of them out."
+        )
 
 
 def run_folder(planned: Plan) -> Path:
