@@ -8,10 +8,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "fusechat"
 LAYERS = [
     {"digests", "errors", "faultpoints", "records", "environment", "progress", "settings"},
-    {"parts", "tables", "locks", "columns", "chat", "children", "local_models", "sandbox",
+    {"parts", "groups", "tables", "locks", "columns", "chat", "children", "local_models", "sandbox",
      "executors", "losses", "metrics", "miniature"},
     {"sources", "annotators", "strategies", "tasks", "training"},
-    {"stages", "report", "exports"},
+    {"stages", "report", "exports", "grading"},
     {"recipe_file", "recipe_checks", "recipe", "planner", "runner", "unit_folders"},
     {"commands", "cli", "__main__"},
 ]  # fmt: skip

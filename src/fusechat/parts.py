@@ -17,7 +17,7 @@ import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -25,7 +25,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo
 from pydantic.functional_validators import BeforeValidator
 
 from fusechat.digests import digest
-from fusechat.records import Candidate, Prompt, Request, Status
+from fusechat.groups import Choice as Choice
+from fusechat.groups import Group as Group
+from fusechat.groups import Groups as Groups
+from fusechat.groups import Judged as Judged
+from fusechat.groups import PairChoice as PairChoice
+from fusechat.groups import Refusal as Refusal
+from fusechat.groups import Seen as Seen
+from fusechat.groups import Selection as Selection
+from fusechat.groups import select_each
+from fusechat.records import Candidate, Prompt, Request
 from fusechat.settings import CONTENT as CONTENT
 from fusechat.settings import MODEL, model_fault
 from fusechat.settings import SPEED as SPEED
@@ -156,70 +165,6 @@ class Annotator(RowPart):
         return [prompt.chat(), gold, response.text, response.finish]
 
 
-@dataclass(frozen=True)
-class Judged:
-    """What a strategy sees of one score."""
-
-    status: Status
-    value: float | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a strategy sees of one response: no text, only its digest."""
-
-    response_id: str
-    source: str
-    index: int
-    finish: str
-    whole: bool
-    """Neither cut, failed nor empty: only such a response may be chosen or rejected."""
-    text_digest: str
-    tokens: int | None
-    scores: Mapping[str, Judged] = field(default_factory=dict)
-    """Annotator name -> its judgement; an annotator that does not judge this domain is absent."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """All responses to one prompt, sources in recipe order, then by sample index."""
-
-    prompt_id: str
-    domain: str
-    sources: tuple[str, ...]
-    responses: tuple[Seen, ...]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One response picked to imitate."""
-
-    response_id: str
-    score: float | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class PairChoice:
-    """A chosen and a rejected response."""
-
-    chosen_id: str
-    rejected_id: str
-    chosen_score: float | None
-    rejected_score: float | None
-    margin: float | None
-    reason: str
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a prompt gave nothing: `reason` is countable, `details` this prompt's numbers."""
-
-    reason: str
-    details: Mapping[str, Any] = field(default_factory=dict)
-
-
 class Strategy(Part):
     """Picks from one prompt's responses; pure, and blind to their order."""
 
@@ -228,6 +173,13 @@ class Strategy(Part):
     def select(self, group: Group) -> Sequence[Choice] | Sequence[PairChoice] | Refusal:
         """The picks, at least one, or a refusal with its reason."""
         raise NotImplementedError(f"{type(self).__name__} must define select()")
+
+    def select_all(self, groups: Groups) -> Selection:
+        """The same of many prompts at once, and of each source alone; override it for speed.
+
+        Whatever it does, it must say what `select` says of each prompt.
+        """
+        return select_each(self, groups)
 
     def annotators(self) -> tuple[str, ...]:
         """Names of the annotators whose scores this strategy reads."""

@@ -1,0 +1,332 @@
+"""The judged responses to prompts: of one prompt as rows, of many prompts as columns.
+
+A strategy is defined on one prompt's `Group`; the same over many prompts at once, for
+speed, is its `select_all` on `Groups`. Texts are never here, only their digests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fusechat.records import Status
+
+if TYPE_CHECKING:
+    from fusechat.parts import Strategy
+
+Array = np.ndarray[Any, Any]
+STATUSES: tuple[Status, ...] = ("ok", "unscorable", "error")
+FINISHES = ("stop", "length", "error", "unknown")
+PICKED, ABSENT = -1, -2
+"""In place of a refusal's number: it gives a pick; it has no response."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a strategy sees of one score."""
+
+    status: Status
+    value: float | None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a strategy sees of one response: no text, only its digest."""
+
+    response_id: str
+    source: str
+    index: int
+    finish: str
+    whole: bool
+    """Neither cut, failed nor empty: only such a response may be chosen or rejected."""
+    text_digest: str
+    tokens: int | None
+    scores: Mapping[str, Judged] = field(default_factory=dict)
+    """Annotator name -> its judgement; an annotator that does not judge this domain is absent."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """All responses to one prompt, sources in recipe order, then by sample index."""
+
+    prompt_id: str
+    domain: str
+    sources: tuple[str, ...]
+    responses: tuple[Seen, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One response picked to imitate."""
+
+    response_id: str
+    score: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class PairChoice:
+    """A chosen and a rejected response."""
+
+    chosen_id: str
+    rejected_id: str
+    chosen_score: float | None
+    rejected_score: float | None
+    margin: float | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a prompt gave nothing: `reason` is countable, `details` this prompt's numbers."""
+
+    reason: str
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """One annotator's scores, aligned with the responses of a `Groups`; `[rows]` each."""
+
+    status: Array
+    """Position in `STATUSES`, int8; -1 where there is no score."""
+    value: Array
+    """float64; nan where the status is not ok."""
+    reason: Array
+    """Position in `reasons`, int32."""
+    reasons: tuple[str, ...]
+
+    def at(self, row: int) -> Judged | None:
+        """The judgement of one response."""
+        status = int(self.status[row])
+        if status < 0:
+            return None
+        value = float(self.value[row]) if status == 0 else None
+        return Judged(STATUSES[status], value, self.reasons[int(self.reason[row])])
+
+    def take(self, rows: Array) -> Judgements:
+        """Those of some rows."""
+        return Judgements(self.status[rows], self.value[rows], self.reason[rows], self.reasons)
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The responses to some prompts as columns, sorted by prompt, source and sample index."""
+
+    prompt_ids: tuple[str, ...]
+    domains: tuple[str, ...]
+    """Domain of each prompt."""
+    sources: tuple[str, ...]
+    """In recipe order."""
+    columns: Mapping[str, Array]
+    """`[rows]` each: `id` (object: text), `prompt` (int32, position in `prompt_ids`), `source`
+    (int16, position in `sources`), `index` (int32), `finish` (int8, position in `FINISHES`),
+    `whole` (bool), `digest` (S16, of the text), `tokens` (int32, -1: unknown). Readers may add
+    columns of their own, which are carried along."""
+    starts: Array
+    """`[prompts + 1]`: rows `starts[p]` to `starts[p + 1]` belong to prompt `p`."""
+    judgements: Mapping[str, Judgements]
+
+    def __len__(self) -> int:
+        return len(self.columns["id"])
+
+    def group(self, prompt: int) -> Group:
+        """The responses to one prompt, as rows."""
+        rows = range(int(self.starts[prompt]), int(self.starts[prompt + 1]))
+        seen = tuple(self.seen(row) for row in rows)
+        return Group(self.prompt_ids[prompt], self.domains[prompt], self.sources, seen)
+
+    def seen(self, row: int) -> Seen:
+        """One response."""
+        at = self.columns
+        judged = {name: found.at(row) for name, found in self.judgements.items()}
+        tokens = int(at["tokens"][row])
+        return Seen(
+            response_id=str(at["id"][row]),
+            source=self.sources[at["source"][row]],
+            index=int(at["index"][row]),
+            finish=FINISHES[at["finish"][row]],
+            whole=bool(at["whole"][row]),
+            text_digest=at["digest"][row].decode(),
+            tokens=None if tokens < 0 else tokens,
+            scores={name: score for name, score in judged.items() if score is not None},
+        )
+
+    def take(self, prompts: Sequence[int] | Array, sources: Iterable[str] | None = None) -> Groups:
+        """The groups of some prompts, in the order given, with the responses of `sources` only."""
+        kept = (
+            self.sources if sources is None else tuple(s for s in self.sources if s in {*sources})
+        )
+        renamed = np.full(len(self.sources) + 1, -1, np.int16)
+        for place, name in enumerate(self.sources):
+            renamed[place] = kept.index(name) if name in kept else -1
+        at = np.asarray(prompts, np.int64)
+        counts = self.starts[at + 1] - self.starts[at]
+        owner = np.repeat(np.arange(len(at)), counts)
+        first = np.repeat(self.starts[at] - np.cumsum(counts) + counts, counts)
+        rows = first + np.arange(len(owner))
+        wanted = renamed[self.columns["source"][rows]] >= 0
+        rows, owner = rows[wanted], owner[wanted]
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        columns["prompt"] = owner.astype(np.int32)
+        columns["source"] = renamed[columns["source"]]
+        return Groups(
+            prompt_ids=tuple(self.prompt_ids[p] for p in at),
+            domains=tuple(self.domains[p] for p in at),
+            sources=kept,
+            columns=columns,
+            starts=np.searchsorted(owner, np.arange(len(at) + 1)),
+            judgements={name: found.take(rows) for name, found in self.judgements.items()},
+        )
+
+    @classmethod
+    def of(cls, groups: Sequence[Group]) -> Groups:
+        """The same as columns; all groups must name the same sources."""
+        sources = groups[0].sources if groups else ()
+        if any(group.sources != sources for group in groups):
+            raise ValueError("groups of different sources cannot stand in one table of columns")
+        place = {name: number for number, name in enumerate(sources)}
+        found = [
+            (number, place[r.source], r.index, r)
+            for number, group in enumerate(groups)
+            for r in group.responses
+            if r.source in place
+        ]
+        found.sort(key=lambda entry: entry[:3])
+        seen = [entry[3] for entry in found]
+        columns = {
+            "id": np.array([r.response_id for r in seen], object),
+            "prompt": np.array([entry[0] for entry in found], np.int32),
+            "source": np.array([entry[1] for entry in found], np.int16),
+            "index": np.array([r.index for r in seen], np.int32),
+            "finish": np.array([FINISHES.index(r.finish) for r in seen], np.int8),
+            "whole": np.array([r.whole for r in seen], np.bool_),
+            "digest": np.array([r.text_digest.encode() for r in seen], "S16"),
+            "tokens": np.array([-1 if r.tokens is None else r.tokens for r in seen], np.int32),
+        }
+        names = dict.fromkeys(name for r in seen for name in r.scores)
+        return cls(
+            prompt_ids=tuple(group.prompt_id for group in groups),
+            domains=tuple(group.domain for group in groups),
+            sources=sources,
+            columns=columns,
+            starts=np.searchsorted(columns["prompt"], np.arange(len(groups) + 1)),
+            judgements={name: _judgements([r.scores.get(name) for r in seen]) for name in names},
+        )
+
+
+def _judgements(found: Sequence[Judged | None]) -> Judgements:
+    reasons = tuple(dict.fromkeys(j.reason for j in found if j is not None)) or ("",)
+    return Judgements(
+        status=np.array([-1 if j is None else STATUSES.index(j.status) for j in found], np.int8),
+        value=np.array(
+            [np.nan if j is None or j.value is None else j.value for j in found], np.float64
+        ),
+        reason=np.array([0 if j is None else reasons.index(j.reason) for j in found], np.int32),
+        reasons=reasons,
+    )
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What one strategy says of every prompt of some `Groups`, as columns.
+
+    Of picks, sorted by prompt, `[picks]` each: `prompt` (int32), `row` (int32: the response to
+    imitate, or the chosen one), `other` (int32: the rejected one; -1 where the strategy
+    picks single responses), `score`, `other_score`, `margin` (float64; nan: none), `why` (int16,
+    position in `reasons`). Of prompts, `[prompts]`: `refusal`. Of each source alone, as if the
+    others were not there, `[prompts, sources]`: `by_source`, `gap`, `best`.
+    """
+
+    prompt: Array
+    row: Array
+    other: Array
+    score: Array
+    other_score: Array
+    margin: Array
+    why: Array
+    reasons: tuple[str, ...]
+    refusal: Array
+    """int16, position in `refusals`; `PICKED` where there is a pick."""
+    by_source: Array
+    """int16, position in `refusals`; `PICKED`, or `ABSENT` where the source has no response."""
+    gap: Array
+    """float64: chosen minus rejected score of the source's own best and worst, also where a
+    window refuses it; nan where there is none."""
+    best: Array
+    """float64: score of the source's best response that could be picked; nan where none."""
+    refusals: tuple[str, ...]
+
+
+def select_each(strategy: Strategy, groups: Groups) -> Selection:
+    """What `strategy.select` says of each prompt, and of each of its sources alone."""
+    picks: list[tuple[int, int, int, float | None, float | None, float | None, str]] = []
+    rows = {str(name): row for row, name in enumerate(groups.columns["id"])}
+    words: dict[str, int] = {}
+    shape = (len(groups.prompt_ids), len(groups.sources))
+    refusal = np.full(shape[0], PICKED, np.int16)
+    by_source = np.full(shape, ABSENT, np.int16)
+    gap, best = np.full(shape, np.nan), np.full(shape, np.nan)
+    for number in range(shape[0]):
+        group = groups.group(number)
+        said = strategy.select(group)
+        if isinstance(said, Refusal):
+            refusal[number] = words.setdefault(said.reason, len(words))
+        else:
+            picks += [_pick(number, rows, pick) for pick in said]
+        for place, source in enumerate(groups.sources):
+            own = tuple(r for r in group.responses if r.source == source)
+            if not own:
+                continue
+            alone = strategy.select(replace(group, sources=(source,), responses=own))
+            by_source[number, place] = (
+                words.setdefault(alone.reason, len(words)) if isinstance(alone, Refusal) else PICKED
+            )
+            numbers = (
+                alone.details.get("sources", {}).get(source, {})
+                if isinstance(alone, Refusal)
+                else _numbers(alone[0])
+            )
+            gap[number, place] = _number(numbers.get("gap"))
+            best[number, place] = _number(numbers.get("best"))
+    reasons = tuple(dict.fromkeys(pick[6] for pick in picks)) or ("",)
+    return Selection(
+        prompt=np.array([p[0] for p in picks], np.int32),
+        row=np.array([p[1] for p in picks], np.int32),
+        other=np.array([p[2] for p in picks], np.int32),
+        score=np.array([_number(p[3]) for p in picks], np.float64),
+        other_score=np.array([_number(p[4]) for p in picks], np.float64),
+        margin=np.array([_number(p[5]) for p in picks], np.float64),
+        why=np.array([reasons.index(p[6]) for p in picks], np.int16),
+        reasons=reasons,
+        refusal=refusal,
+        by_source=by_source,
+        gap=gap,
+        best=best,
+        refusals=tuple(words),
+    )
+
+
+def _pick(
+    number: int, rows: Mapping[str, int], pick: Choice | PairChoice
+) -> tuple[int, int, int, float | None, float | None, float | None, str]:
+    if isinstance(pick, Choice):
+        return number, rows[pick.response_id], -1, pick.score, None, None, pick.reason
+    return (
+        number, rows[pick.chosen_id], rows[pick.rejected_id], pick.chosen_score,
+        pick.rejected_score, pick.margin, pick.reason,
+    )  # fmt: skip
+
+
+def _numbers(pick: Choice | PairChoice) -> dict[str, float | None]:
+    if isinstance(pick, Choice):
+        return {"best": pick.score}
+    return {"best": pick.chosen_score, "gap": pick.margin}
+
+
+def _number(value: float | None) -> float:
+    return np.nan if value is None else value
