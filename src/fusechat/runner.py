@@ -21,6 +21,7 @@ from fusechat.executors.local import LocalExecutor
 from fusechat.executors.rows import failed
 from fusechat.faultpoints import reach
 from fusechat.locks import workspace_lock
+from fusechat.log_files import log_to
 from fusechat.planner import Plan, Unit, content_digest, standing, wanted_units
 from fusechat.planner import plan as make_plan
 from fusechat.progress import Progress
@@ -192,7 +193,7 @@ class _Runner:
         self._prepare(unit, folder, digests)
         context = self._context(unit, folder)
         begun = time.monotonic()
-        with _LogTo(context.log, folder / "log.txt"):
+        with log_to(context.log, folder / "log.txt"):
             context.log.info("%s begins; key %s", unit.name, unit.key)
             try:
                 counts = STAGES[unit.kind](context)
@@ -321,23 +322,6 @@ def _with_model(planned: Plan, unit: Unit, inputs: dict[str, Path]) -> dict[str,
     if base is not None:
         return {**inputs, "model": Path(base.model)}
     return {**inputs, "model": planned.path(planned["train/sft"]) / "model"}
-
-
-class _LogTo:
-    """Send one logger's records to a file while in the block."""
-
-    def __init__(self, log: logging.Logger, path: Path) -> None:
-        self._log, self._handler = log, logging.FileHandler(path, encoding="utf-8")
-        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> None:
-        self._log.setLevel(logging.INFO)
-        self._log.propagate = False
-        self._log.addHandler(self._handler)
-
-    def __exit__(self, *exc: object) -> None:
-        self._log.removeHandler(self._handler)
-        self._handler.close()
 
 
 def _headline(unit: Unit, counts: Mapping[str, Any]) -> str:
