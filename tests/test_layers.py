@@ -7,13 +7,14 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "fusechat"
 LAYERS = [
-    {"digests", "errors", "faultpoints", "records", "environment", "progress", "settings"},
+    {"digests", "errors", "faultpoints", "records", "environment", "progress", "settings",
+     "log_files"},
     {"parts", "groups", "tables", "locks", "columns", "chat", "children", "local_models", "sandbox",
      "executors", "losses", "metrics", "miniature"},
     {"sources", "annotators", "strategies", "tasks", "training"},
     {"stages", "report", "exports", "grading"},
     {"recipe_file", "recipe_checks", "recipe", "planner", "runner", "unit_folders"},
-    {"commands", "cli", "__main__"},
+    {"commands", "commands_grade", "commands_what_if", "cli", "__main__"},
 ]  # fmt: skip
 FAMILIES = {"sources", "annotators", "strategies", "tasks"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
