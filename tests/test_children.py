@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 import fusechat
-from fusechat.children import KillableChild
+from fusechat.children import KillableChild, KillablePool
 from fusechat.errors import PartError
 
 FUNCTIONS = """
@@ -22,6 +23,10 @@ def double(x):
 
 def who():
     return os.getpid()
+
+def slowly(x):
+    time.sleep(0.3)
+    return [x, os.getpid()]
 
 def hang(seconds):
     time.sleep(seconds)
@@ -142,6 +147,48 @@ def test_the_child_dies_with_its_parent_even_while_it_works() -> None:
     owner.wait()
     owner.stdout.close()
     assert _gone(pid)
+
+
+def test_a_pool_answers_every_call_and_shares_them_among_its_children() -> None:
+    with KillablePool("some_functions:slowly", 20, 3) as pool:
+        futures = [pool.submit(n) for n in range(9)]
+        outcomes = [future.result() for future in futures]
+    assert [outcome.value[0] for outcome in outcomes] == list(range(9))
+    assert 1 < len({outcome.value[1] for outcome in outcomes}) <= 3
+
+
+def test_a_pool_lives_on_after_a_hanging_and_a_dying_call(tmp_path: Path) -> None:
+    with KillablePool("some_functions:hang", 0.5, 2) as pool:
+        futures = [pool.submit(seconds) for seconds in (60, 0, 60, 0)]
+        assert [future.result().reason for future in futures] == ["timed out", "", "timed out", ""]
+    with KillablePool("some_functions:die_once", 20, 2) as pool:
+        marks = [str(tmp_path / f"mark{n}") for n in range(4)]
+        assert [f.result().value for f in [pool.submit(m) for m in marks]] == ["lived"] * 4
+
+
+def test_children_outlive_the_thread_that_asked_for_them() -> None:
+    """Linux ends a child with the thread that started it; the pool's own threads do."""
+    pids = []
+    with KillablePool("some_functions:who", 20, 1) as pool:
+        for _ in range(3):
+            asker = threading.Thread(target=lambda: pids.append(pool.call().value))
+            asker.start()
+            asker.join()
+    assert len(set(pids)) == 1
+
+
+def test_closing_a_pool_ends_its_children_while_they_work() -> None:
+    with KillablePool("some_functions:hold_the_lock", 60, 2) as pool:
+        futures = [pool.submit() for _ in range(4)]
+        time.sleep(0.5)
+        pids = [child.pid for child in pool._children]
+    assert all(future.cancelled() or future.result().kind == "died" for future in futures)
+    assert all(_gone(pid) for pid in pids if pid)
+
+
+def test_a_pool_whose_target_cannot_be_imported_says_so_at_once() -> None:
+    with pytest.raises(PartError, match="no_such_module"), KillablePool("no_such_module:f", 1, 2):
+        pass
 
 
 def _gone(pid: int) -> bool:

@@ -5,7 +5,7 @@ function once and answers calls one after the other. A call that does not return
 ended with SIGKILL, which no code can refuse; the next call starts a new child. Arguments and
 values travel as JSON, each message behind its length, so nothing that a child sends can run
 code here. The child dies with its parent, and is replaced after `recycle` calls, since
-libraries such as sympy only ever grow.
+libraries such as sympy only ever grow. `KillablePool` keeps several.
 
 This protects against calls that hang, crash or take all memory, not against malice: the child is
 the same user and sees the same files. Untrusted programs go to `fusechat.sandbox`.
@@ -28,6 +28,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO, Any, Literal, Self
@@ -126,10 +127,18 @@ class KillableChild(ChildProcess):
         self._memory_mb, self._start_timeout = memory_mb, start_timeout
         self._preload = tuple(preload)
         self._calls = 0
+        self._ended = False
 
     def __enter__(self) -> Self:
         self._start()
         return self
+
+    def end(self) -> None:
+        """Kill the child from another thread than the one that waits for it; it stays ended."""
+        self._ended = True
+        process = self._process
+        if process is not None:
+            process.kill()
 
     def call(self, *args: Any) -> Outcome:
         """The function's value for `args`, or why there is none.
@@ -176,6 +185,8 @@ class KillableChild(ChildProcess):
         return Outcome(True, reply["value"])
 
     def _start(self) -> None:
+        if self._ended:
+            raise PartError(f"the child process for {self._target} was ended.")
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - closed by close()
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         settings = json.dumps([self._target, os.getpid(), self._memory_mb or 0, self._preload])
@@ -210,6 +221,75 @@ class KillableChild(ChildProcess):
         end = f"ended by signal {-code}" if code and code < 0 else f"exit code {code}"
         said = self._last_line()
         return f"{end}; {said}" if said else end
+
+
+class KillablePool:
+    """Several `KillableChild`s for one function, each called from a thread of its own.
+
+    The threads only wait on pipes; they live as long as the pool, since Linux ends a child
+    with the *thread* that started it. Children start when there is work for them, the first
+    one at once. `options` are those of `KillableChild`.
+    """
+
+    def __init__(self, target: str, timeout: float, size: int, **options: Any) -> None:
+        self._arguments: tuple[str, float, dict[str, Any]] = (target, timeout, options)
+        self._threads = ThreadPoolExecutor(size, thread_name_prefix="fusechat-child")
+        self._own = threading.local()
+        self._children: list[KillableChild] = []
+        self._closed = False
+
+    def __enter__(self) -> Self:
+        """Start the first child; raises `PartError` where it cannot start."""
+        try:
+            self._threads.submit(self._child).result()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def submit(self, *args: Any) -> Future[Outcome]:
+        """The outcome of a call, in time; first come, first served."""
+        return self._threads.submit(self._run, args)
+
+    def call(self, *args: Any) -> Outcome:
+        """The function's value for `args`, or why there is none."""
+        return self.submit(*args).result()
+
+    def close(self) -> None:
+        """End all children at once; what is not answered yet is cancelled or `died`."""
+        self._closed = True
+        for child in list(self._children):
+            child.end()
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        for child in self._children:
+            child.close()
+
+    def _run(self, args: tuple[Any, ...]) -> Outcome:
+        try:
+            return self._child().call(*args)
+        except PartError as error:
+            return Outcome(False, kind="died", reason="died", details=str(error))
+
+    def _child(self) -> KillableChild:
+        """This thread's child, started."""
+        child: KillableChild | None = getattr(self._own, "child", None)
+        if child is None:
+            target, timeout, options = self._arguments
+            child = KillableChild(target, timeout, **options)
+            self._children.append(child)
+            if self._closed:
+                child.end()
+            child.__enter__()
+            self._own.child = child
+        return child
 
 
 def send(fd: int, payload: bytes, deadline: float) -> None:
