@@ -200,7 +200,13 @@ def _entry_faults(file: RecipeFile) -> Iterator[tuple[tuple[Any, ...], str]]:
 
 
 def _part_faults(recipe: Recipe) -> Iterator[tuple[tuple[Any, ...], str]]:
-    """What the parts of evaluation and training say against themselves."""
+    """What the parts of test sets, evaluation and training say against themselves."""
+    for name, entry in recipe.prompts.items():
+        for index, held_out in enumerate(
+            entry.decontaminate.against if entry.decontaminate else ()
+        ):
+            for key, message in _own_faults(held_out.part):
+                yield ("prompts", name, "decontaminate", "against", index, *key), message
     if recipe.evaluate is not None:
         for index, task in enumerate(recipe.evaluate.tasks):
             for key, message in _own_faults(task.task):

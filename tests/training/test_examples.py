@@ -45,6 +45,24 @@ def test_a_pair_has_its_chosen_text_first() -> None:
     assert starts == ["w1", "w2"]
 
 
+@pytest.mark.parametrize(("max_length", "response"), [(9, 3), (8, 2), (7, 1), (6, 0)])
+def test_truncation_cuts_the_end_of_a_response_and_drops_a_prompt_without_room(
+    max_length: int, response: int
+) -> None:
+    # <s> <|user|> w1 w2 <|end|> <|assistant|> and w3 w4 <|end|>: the prompt alone takes six.
+    row = _demonstration("w1 w2", "w3 w4")
+    (encoded,) = encode_rows(TOKENIZER, [row], max_length, "truncate")
+    if response == 0:
+        assert isinstance(encoded, Dropped)
+        assert encoded.reason == "longer than max_length"
+    else:
+        assert isinstance(encoded, Example)
+        whole = _one(row)
+        assert isinstance(whole, Example)
+        assert encoded.texts[0].ids.tolist() == whole.texts[0].ids[:max_length].tolist()
+        assert (encoded.response_tokens, encoded.truncated) == (response, response < 3)
+
+
 @pytest.mark.parametrize(("max_length", "kept"), [(9, True), (8, False)])
 def test_a_row_is_whole_or_dropped_with_its_numbers_and_never_cut(
     max_length: int, kept: bool

@@ -5,12 +5,14 @@ An entry reads as one flat mapping; keys that are not the entry's own are the pa
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from fusechat.parts import AnnotatorPart, SourcePart, TaskPart
+from fusechat.records import Prompt
+from fusechat.stages.prompt_filters import Topic
 
 
 class Entry(BaseModel):
@@ -32,6 +34,30 @@ class Entry(BaseModel):
         return own | {"part": rest}
 
 
+class HeldOutSet(Entry):
+    """Prompts that must not be trained on: a task part and one of its splits."""
+
+    part: TaskPart
+    split: str | None = None
+    """Which split of the task; without it the task's first."""
+
+    def prompts(self) -> Iterator[Prompt]:
+        """Its prompts; rows that are none are passed over."""
+        for row in self.part.prompts(self.split or self.part.splits[0]):
+            if isinstance(row, Prompt):
+                yield row
+
+
+class Decontamination(BaseModel):
+    """Leave prompts out that a test set has: exactly, or in a run of words (method: A23)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    against: tuple[HeldOutSet, ...] = Field(min_length=1)
+    ngram: int = Field(default=13, ge=1)
+    """Words in a row that two prompts must share; a shorter test prompt counts as a whole."""
+
+
 class PromptsEntry(Entry):
     """One prompt set: a task part, and which of its prompts are wanted."""
 
@@ -43,6 +69,11 @@ class PromptsEntry(Entry):
     take: int | None = Field(default=None, ge=1)
     """At most so many prompts, drawn with the recipe's seed and kept in their order."""
     licence: str | None = None
+    leave_out: tuple[Topic, ...] = ()
+    """Prompts about these topics are dropped, by rule (`code`, `math`): FuseChat-3.0 takes them out
+    of its instruction sets."""
+    decontaminate: Decontamination | None = None
+    """Test sets whose prompts are dropped."""
 
     def wanted_split(self) -> str:
         """The split to read."""

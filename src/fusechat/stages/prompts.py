@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fusechat.digests import digest
@@ -13,6 +13,7 @@ from fusechat.parts import UnreadableRow
 from fusechat.records import Dropped, Prompt
 from fusechat.stages.context import UnitContext
 from fusechat.stages.entries import PromptsEntry
+from fusechat.stages.prompt_filters import HeldOutPrompts, topics_of
 from fusechat.tables import write_table
 
 
@@ -60,6 +61,7 @@ def _read_set(
 ) -> None:
     found: list[Prompt] = []
     here: set[str] = set()
+    left_out = _filter(entry)
     for row in entry.part.prompts(entry.wanted_split()):
         if isinstance(row, UnreadableRow):
             details = json.dumps({"place": row.place}, ensure_ascii=False)
@@ -71,9 +73,35 @@ def _read_set(
             dropped.append(_dropped(name, entry, row.id, stage="duplicate", reason=reason))
             continue
         here.add(row.id)
+        if why := left_out(row):
+            dropped.append(_dropped(name, entry, row.id, **why))
+            continue
         found.append(_labelled(row, name, entry))
     for row in _take(found, entry.take, seed, name):
         kept[row.id] = row
+
+
+Filter = Callable[[Prompt], dict[str, str] | None]
+"""Stage, reason and perhaps details of a prompt that is left out; None where it is kept."""
+
+
+def _filter(entry: PromptsEntry) -> Filter:
+    settings = entry.decontaminate
+    tests = None
+    if settings is not None:
+        known = (prompt for test in settings.against for prompt in test.prompts())
+        tests = HeldOutPrompts(known, settings.ngram)
+
+    def why(row: Prompt) -> dict[str, str] | None:
+        if tests is not None and (shared := tests.shares(row)):
+            details = json.dumps({"shared": shared[:300]}, ensure_ascii=False)
+            reason = "shares words with a test prompt"
+            return {"stage": "contamination", "reason": reason, "details": details}
+        topics = topics_of(row) if entry.leave_out else ()
+        topic = next((topic for topic in entry.leave_out if topic in topics), None)
+        return None if topic is None else {"stage": "topic", "reason": f"about {topic}"}
+
+    return why
 
 
 def _labelled(row: Prompt, name: str, entry: PromptsEntry) -> Prompt:

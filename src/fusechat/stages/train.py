@@ -42,7 +42,8 @@ def _train(
     tokenizer = load_tokenizer(base)
     dropped: list[Dropped] = []
     rows = read_table(build / table, row_type)
-    encoded = encode_rows(tokenizer, rows, context.settings.max_length)
+    settings = context.settings
+    encoded = encode_rows(tokenizer, rows, settings.max_length, settings.over_length)
     examples = keep(encoded, dropped.append)
     if find_ranks(context.where).main:
         write_table(context.folder / "dropped", dropped, Dropped)
@@ -50,7 +51,7 @@ def _train(
     if not examples:
         raise _nothing_to_train_on(context, table, build, dropped)
     if dropped:
-        context.progress.note(f"{len(dropped)} rows are longer than max_length and left out")
+        context.progress.note(f"{len(dropped)} rows do not fit and are left out")
     job = Job(
         context.folder, base, tokenizer, examples, context.settings, context.seed,
         context.where, context.progress,
@@ -60,7 +61,9 @@ def _train(
 
 def _counts(examples: list[Example], dropped: list[Dropped]) -> dict[str, int]:
     tokens = sum(example.response_tokens for example in examples)
-    return {"rows": len(examples), "dropped": len(dropped), "response_tokens": tokens}
+    truncated = sum(example.truncated for example in examples)
+    counts = {"rows": len(examples), "dropped": len(dropped), "response_tokens": tokens}
+    return {**counts, "truncated": truncated} if truncated else counts
 
 
 def _nothing_to_train_on(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Example:
     prompt_id: str
     texts: tuple[Text, ...]
     weight: float
+    truncated: bool = False
+    """Whether the end of a response was cut off."""
 
     @property
     def longest(self) -> int:
@@ -53,12 +55,16 @@ class Example:
 
 
 def encode_rows(
-    tokenizer: PreTrainedTokenizerBase, rows: Iterable[Demonstration | Pair], max_length: int
+    tokenizer: PreTrainedTokenizerBase,
+    rows: Iterable[Demonstration | Pair],
+    max_length: int,
+    over_length: Literal["drop", "truncate"] = "drop",
 ) -> Iterator[Example | Dropped]:
     """Each row as an `Example`, or as `Dropped` with the reason.
 
-    Dropped are rows with a text of more than `max_length` tokens, and rows that the target's
-    chat template refuses (a system role that it does not know).
+    Dropped are rows with a text of more than `max_length` tokens (with `truncate` only those
+    whose prompt leaves no room for a response), and rows that the target's chat template
+    refuses (a system role that it does not know).
     """
     for row in rows:
         messages = [{"role": turn.role, "content": turn.content} for turn in row.messages]
@@ -70,10 +76,13 @@ def encode_rows(
             yield _dropped(row, "template", reason, {"error": str(error)})
             continue
         lengths = {side: len(one.ids) for side, one in zip(sides, encoded, strict=True)}
-        if max(lengths.values()) > max_length:
+        longest = max(lengths.values())
+        room = all(one.response_start < max_length for one in encoded)
+        if longest > max_length and not (room and over_length == "truncate"):
             yield _too_long(row, lengths, max_length)
         else:
-            yield Example(row.prompt_id, tuple(map(_text, encoded)), row.weight)
+            texts = tuple(_text(one, max_length) for one in encoded)
+            yield Example(row.prompt_id, texts, row.weight, truncated=longest > max_length)
 
 
 def keep(encoded: Iterable[Example | Dropped], drop: Callable[[Dropped], None]) -> list[Example]:
@@ -87,8 +96,8 @@ def keep(encoded: Iterable[Example | Dropped], drop: Callable[[Dropped], None]) 
     return kept
 
 
-def _text(encoded: Encoded) -> Text:
-    return Text(np.asarray(encoded.ids, dtype=np.int32), encoded.response_start)
+def _text(encoded: Encoded, max_length: int) -> Text:
+    return Text(np.asarray(encoded.ids[:max_length], dtype=np.int32), encoded.response_start)
 
 
 def _too_long(row: Demonstration | Pair, lengths: dict[str, int], max_length: int) -> Dropped:

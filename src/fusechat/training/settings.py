@@ -31,7 +31,10 @@ class TrainingSettings(BaseModel):
     global_batch_size: int = Field(default=128, ge=1)
     """Rows of one optimizer step over all ranks; so the number of GPUs changes no result."""
     max_length: int = Field(default=2048, ge=2)
-    """Tokens of prompt and response; longer rows are dropped and counted, never cut."""
+    """Tokens of prompt and response together, for each response of a row."""
+    over_length: Literal["drop", "truncate"] = "drop"
+    """Longer rows are dropped and counted; or the end of a longer response is cut off, its
+    end-of-turn token with it, and the row counted. A prompt that leaves no room is dropped."""
     lr_scheduler_type: Literal["cosine", "linear", "constant"] = "cosine"
     warmup_steps: float = Field(default=0.1, ge=0)
     """Steps of linear warm-up; below 1 it is a share of all steps. `warmup_ratio` is read too."""
