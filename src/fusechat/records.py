@@ -44,7 +44,8 @@ class Prompt(Record):
     answer: str | None = None
     """The gold final answer."""
     tests: str | None = None
-    """Python source run after the response's code; it raises where the code is wrong."""
+    """Python source run after the response's code, which raises where that is wrong; or JSON, in
+    one of the forms that `code_tests` reads."""
     reference: str | None = None
     """A reference solution (code) or a reference answer (judges)."""
     choices: tuple[str, ...] | None = None

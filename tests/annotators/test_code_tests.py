@@ -5,13 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from benchmarks.mutants import wrong_result
 
-from fusechat.annotators.code_tests import CodeTests, find_code
+from fusechat.annotators import code_tests
+from fusechat.annotators._code_extract import find_code
+from fusechat.annotators.code_tests import CodeTests
+from fusechat.errors import PartError
 from fusechat.parts import Where
 from fusechat.records import Candidate, Finish, Prompt, Response, Score
+from fusechat.sandbox import Sandbox, Verdict, VerdictStatus
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the sandbox needs Linux")
 
@@ -37,6 +43,20 @@ def judge() -> Iterator[Judge]:
         yield lambda *args, **fields: next(work(iter([candidate(*args, **fields)])))
 
 
+@pytest.fixture
+def judge_with(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Judge]]:
+    """A judge whose sandbox says the same of every program."""
+    monkeypatch.setattr(code_tests, "check_canaries", lambda *_: None)
+    with ExitStack() as stack:
+
+        def make(verdict: Verdict) -> Judge:
+            monkeypatch.setattr(Sandbox, "run", lambda *_: verdict)
+            work = stack.enter_context(CodeTests().open(Where()))
+            return lambda *args, **fields: next(work(iter([candidate(*args, **fields)])))
+
+        yield make
+
+
 def fenced(code: str, label: str = "python") -> str:
     return f"Here it is:\n\n```{label}\n{code}```\nThat is all.\n"
 
@@ -44,7 +64,7 @@ def fenced(code: str, label: str = "python") -> str:
 def test_right_code_in_a_fence_is_1_and_tells_the_sandbox_level(judge: Judge) -> None:
     score = judge(fenced(SQUARE))
     assert (score.status, score.value, score.reason) == ("ok", 1.0, "passed")
-    assert json.loads(score.details or "")["sandbox"] in ("full", "network")
+    assert json.loads(score.details or "")["sandbox"] in ("jail", "full", "network")
     assert score.made_from == "1"
 
 
@@ -147,13 +167,51 @@ def test_a_time_out_is_unscorable_where_the_reference_comes_near_the_limit(judge
     assert judge(fenced("def square(x): return 1"), reference=slow).value == 0.0
 
 
-def test_a_sandbox_that_fails_is_an_error_never_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    from fusechat.sandbox import Sandbox, Verdict
-
-    monkeypatch.setattr(Sandbox, "run", lambda *_: Verdict("error", "full", "it died"))
-    with CodeTests().open(Where()) as work:
-        score = next(work(iter([candidate(fenced(SQUARE))])))
+@pytest.mark.parametrize("reference", [None, SQUARE])
+def test_a_sandbox_that_fails_is_an_error_never_wrong(
+    judge_with: Callable[..., Judge], reference: str | None
+) -> None:
+    score = judge_with(Verdict("error", "full", "it died"))(fenced(SQUARE), reference=reference)
     assert (score.status, score.value, score.reason) == ("error", None, "sandbox failed")
+
+
+def test_a_program_that_the_clock_stopped_gets_a_second_try_and_an_endless_one_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(code_tests, "check_canaries", lambda *_: None)
+    for used, reason, runs in ((1.0, "passed", 2), (10.2, "time limit exceeded", 1)):
+        verdicts = [Verdict("timeout", "full", cpu_seconds=used), Verdict("passed", "full")]
+        told = iter(verdicts)
+        monkeypatch.setattr(Sandbox, "run", lambda *_, told=told: next(told))
+        with CodeTests().open(Where()) as work:
+            assert next(work(iter([candidate(fenced(SQUARE))]))).reason == reason
+        assert len(list(told)) == 2 - runs
+
+
+def test_tests_that_strict_mode_cannot_judge_are_unscorable(
+    judge_with: Callable[..., Judge],
+) -> None:
+    for reference in (None, SQUARE):
+        unsupported = judge_with(Verdict("unsupported", "full", "a socket"))
+        score = unsupported(fenced(SQUARE), reference=reference)
+        assert (score.status, score.reason) == (
+            "unscorable", "tests cannot be judged in strict mode",
+        )  # fmt: skip
+        assert json.loads(score.details or "")["message"] == "a socket"
+
+
+@pytest.mark.parametrize("wrong", ["passed", "failed", "invalid", "error", "timeout"])
+def test_a_sandbox_in_which_known_programs_get_other_verdicts_is_not_used(
+    monkeypatch: pytest.MonkeyPatch, wrong: VerdictStatus
+) -> None:
+    monkeypatch.setattr(Sandbox, "run", lambda *_: Verdict(wrong, "full", "its words"))
+    with pytest.raises(PartError, match=r"must be '\w+' in the sandbox, .*its words"):
+        CodeTests().open(Where()).__enter__()
+
+
+def test_a_preloaded_module_that_breaks_stops_the_start(tmp_path: Path) -> None:
+    with pytest.raises(PartError, match="no_such_module"):
+        CodeTests(preload=("no_such_module",)).open(Where()).__enter__()
 
 
 def test_every_row_gets_one_score_and_rows_stream() -> None:
@@ -184,7 +242,184 @@ def test_every_row_gets_one_score_and_rows_stream() -> None:
 def test_the_code_is_the_last_block_of_the_language_else_the_longest_else_the_text(
     text: str, code: str
 ) -> None:
-    assert find_code(text)[0] == code
+    assert find_code(text).code == code
+
+
+@pytest.mark.parametrize(
+    ("text", "language"),
+    [
+        ("```java\nclass A {}\n```", "java"),
+        ("```C++\nint main() {}\n```", "c++"),
+        ("```js\nf = x => x\n```\nIt prints\n```\n[1]\n```", "javascript"),
+        ("```\n#include <vector>\nint main() {}\n```", "c++"),
+        ("```\npublic class Main {\n}\n```", "java"),
+        ("function add(a, b) {\n  return a + b;\n}", "javascript"),
+        ("```bash\nls | wc -l\n```", "shell"),
+        ("```go\npackage main\n```\nor\n```python\nx = 1\n```", ""),
+        ("```bash\npip install numpy and more and more\n```\n```\nx = 1\n```", ""),
+        ("```\ndef f(:\n```", ""),
+        ("I would write a function add(a, b) { in C.", ""),
+    ],
+)
+def test_code_in_another_language_is_known_by_its_label_else_by_its_shape(
+    judge: Judge, text: str, language: str
+) -> None:
+    assert find_code(text).other == language
+    if language:
+        score = judge(text)
+        assert (score.status, score.reason) == (
+            "unscorable", f"code in another language: {language}",
+        )  # fmt: skip
+    else:
+        assert judge(text).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        ("\0\x01\x02" * 1000, "ok", "no code"),
+        ("\ud800", "ok", "no code"),
+        ("word " * 300_000, "unscorable", "code too long to judge"),
+        ("```python\n" + "x = 1\n" * 300_000 + "```", "unscorable", "code too long to judge"),
+        ("```python\nx = " + "(" * 90_000 + "\n```", "ok", "does not compile"),
+        ("```python\nx = " + "-" * 200_000 + "1\n```", "ok", "does not compile"),
+        ("```python\nx = '" + "a" * 900_000 + "'\n```", "ok", "raised NameError"),
+        ("```" * 100_000, "ok", "no code"),
+    ],
+)
+def test_binary_and_huge_responses_are_judged_or_refused_with_a_reason(
+    judge: Judge, text: str, status: str, reason: str
+) -> None:
+    score = judge(text)
+    assert (score.status, score.reason) == (status, reason)
+
+
+def test_an_undefined_name_is_wrong_even_where_no_test_gets_there(judge: Judge) -> None:
+    code = "def square(x):\n    if x > 1000:\n        return helper(x)\n    return x * x\n"
+    score = judge(fenced(code))
+    assert (score.status, score.value, score.reason) == ("ok", 0.0, "undefined name")
+    assert json.loads(score.details or "")["message"] == "undefined: helper"
+    assert judge(fenced(code), tests=TESTS + "def helper(x): return x * x").value == 1.0
+    with CodeTests(undefined_names=False).open(Where()) as work:
+        assert next(work(iter([candidate(fenced(code))]))).value == 1.0
+
+
+def test_the_share_of_passed_checks_is_kept_and_the_value_stays_0(judge: Judge) -> None:
+    score = judge(fenced("def square(x):\n    return abs(x) * x\n"))
+    details = json.loads(score.details or "")
+    assert (score.value, details["passed"], details["of"]) == (0.0, 1, 2)
+    details = json.loads(judge(fenced(SQUARE)).details or "")
+    assert (details["passed"], details["of"]) == (2, 2)
+
+
+def test_code_that_looks_as_if_it_games_its_tests_is_flagged_and_its_verdict_stays(
+    judge: Judge,
+) -> None:
+    code = "class E(int):\n    def __eq__(self, o):\n        return True\n    __hash__ = None\n"
+    score = judge(fenced(code + "def square(x):\n    return E(0)\n"))
+    assert (score.value, score.reason) == (1.0, "passed, looks suspicious")
+    assert json.loads(score.details or "")["suspicious"] == ["__eq__"]
+
+
+SUM = "n = int(input())\nprint(sum(int(x) for x in input().split()))\n"
+SUM_TESTS = json.dumps({"inputs": ["2\n1 2\n", "1\n5\n"], "outputs": ["3\n", "5\n"]})
+CALL_TESTS = json.dumps({"fn_name": "square", "inputs": [[3], [-2]], "outputs": [9, 4]})
+CHECK_TESTS = json.dumps(
+    {"test": "def check(c):\n    assert c(3) == 9\n    assert c(x=-2) == 4\n",
+     "entry_point": "Solution().square", "prompt": "from typing import *\n"}
+)  # fmt: skip
+SOLUTION = "class Solution:\n    def square(self, x: Optional[int]) -> int:\n        return x * x\n"
+
+
+@pytest.mark.parametrize(
+    ("tests", "code", "wrong", "reason"),
+    [
+        (SUM_TESTS, SUM, SUM.replace("sum", "max"), "a test failed"),
+        (SUM_TESTS, SUM, "return 3\n", "does not compile"),
+        (SUM_TESTS, SUM, SUM.replace("int(input())", "input(a)"), "undefined name"),
+        (SUM_TESTS, SUM, "print(1 / 0)\n", "raised ZeroDivisionError"),
+        (CALL_TESTS, SQUARE, SQUARE.replace("*", "+"), "a test failed"),
+        (CALL_TESTS, SOLUTION, SOLUTION.replace("*", "+"), "a test failed"),
+        (CALL_TESTS, SOLUTION, SOLUTION.replace("square", "cube"), "raised NameError"),
+        (CHECK_TESTS, SOLUTION, SOLUTION.replace("*", "+"), "a test failed"),
+    ],
+)
+def test_scripts_calls_and_check_functions_are_run(
+    judge: Judge, tests: str, code: str, wrong: str, reason: str
+) -> None:
+    right = judge(fenced(code), tests=tests, reference=code)
+    assert (right.value, right.reason) == (1.0, "passed")
+    score = judge(fenced(wrong), tests=tests, reference=code)
+    assert (score.status, score.value, score.reason) == ("ok", 0.0, reason)
+
+
+def test_tests_in_json_that_cannot_be_read_are_unscorable_with_the_reason(judge: Judge) -> None:
+    score = judge(fenced(SQUARE), tests='{"inputs": ["1"], "outputs": []}')
+    assert (score.status, score.reason) == ("unscorable", "tests cannot be read")
+    assert json.loads(score.details or "")["message"] == "1 inputs, but 0 outputs"
+    assert judge(fenced(SQUARE), tests='{"inputs": [], "outputs": []}').reason == "no tests"
+
+
+NEEDS = "tests need the module 'no_such_module', which is not here"
+
+
+@pytest.mark.parametrize(
+    ("tests", "code", "reference", "reason"),
+    [
+        (f"import no_such_module\n{TESTS}", SQUARE, None, NEEDS),
+        (f"import no_such_module\n{TESTS}", SQUARE, SQUARE, NEEDS),
+        (f"assert square(3) == 9\nimport no_such_module.part\n{TESTS}", SQUARE, None, NEEDS),
+        (TESTS, SQUARE, f"import no_such_module\n{SQUARE}", NEEDS),
+        (TESTS, f"import no_such_module\n{SQUARE}", SQUARE,
+         "imports 'no_such_module', which is not here"),
+        (TESTS, "def square(x):\n    import other_one.x\n    return x * x\n", None,
+         "imports 'other_one', which is not here"),
+    ],
+)  # fmt: skip
+def test_what_needs_a_module_that_is_not_here_cannot_be_judged(
+    judge: Judge, tests: str, code: str, reference: str | None, reason: str
+) -> None:
+    score = judge(fenced(code), tests=tests, reference=reference)
+    assert (score.status, score.reason) == ("unscorable", reason)
+    assert "install" in json.loads(score.details or "")["message"]
+
+
+def test_a_name_that_a_module_of_python_does_not_have_is_wrong(judge: Judge) -> None:
+    for line in ("import math.roots", "from math import roots", "import json.no_such"):
+        score = judge(fenced(f"{line}\n{SQUARE}"))
+        assert (score.value, score.reason[:7]) == (0.0, "raised ")
+
+
+def test_tests_that_depend_on_chance_or_the_clock_are_flaky(judge: Judge) -> None:
+    chance = "import random\nassert random.random() > 0.5\nassert square(3) == 9"
+    score = judge(fenced(SQUARE), tests=chance, reference=SQUARE)
+    assert (score.status, score.reason) == ("unscorable", "tests are flaky")
+    steady_tests = "import random\nx = random.random()\nassert square(x) == x * x"
+    assert judge(fenced(SQUARE), tests=steady_tests, reference=SQUARE).value == 1.0
+
+
+def test_a_reference_in_another_language_is_passed_over(judge: Judge) -> None:
+    assert judge(fenced(SQUARE), reference="```java\nclass A {}\n```").value == 1.0
+
+
+def test_strict_mode_is_not_fooled_by_objects_equal_to_everything_and_judges_all_forms() -> None:
+    game = "class E(int):\n    def __eq__(self, o):\n        return True\n    __hash__ = None\n"
+    rows = [
+        (TESTS, SQUARE, 1.0), (TESTS, f"{game}def square(x):\n    return E(0)\n", 0.0),
+        (SUM_TESTS, SUM, 1.0), (SUM_TESTS, SUM.replace("sum", "max"), 0.0),
+        (CALL_TESTS, SOLUTION, 1.0), (CHECK_TESTS, SOLUTION, 1.0),
+        (CHECK_TESTS, SOLUTION.replace("*", "+"), 0.0),
+    ]  # fmt: skip
+    with CodeTests(strict=True).open(Where()) as work:
+        scores = list(work(candidate(fenced(code), tests) for tests, code, _ in rows))
+    assert [score.value for score in scores] == [value for _, _, value in rows]
+
+
+def test_strict_and_undefined_names_are_in_the_key_and_the_defaults_are_not() -> None:
+    keys = [part.digest() for part in (CodeTests(), CodeTests(strict=True),
+                                       CodeTests(undefined_names=False))]  # fmt: skip
+    assert len(set(keys)) == 3
+    assert CodeTests().key() == {"use": "code_tests", "version": 2, "settings": {}}
 
 
 def human_eval(shared_data: Path) -> list[dict[str, str]]:
@@ -197,9 +432,9 @@ def test_all_164_human_eval_solutions_pass_and_their_mutants_fail(shared_data: P
     for task in human_eval(shared_data):
         solution = task["prompt"] + task["canonical_solution"]
         tests = task["test"] + f"\ncheck({task['entry_point']})\n"
-        mutant = solution + f"\ndef {task['entry_point']}(*a, **k):\n    return 'mutant'\n"
-        right.append(candidate(fenced(solution), tests, solution))
-        wrong.append(candidate(fenced(mutant), tests, solution))
+        mutant = wrong_result(solution, task["entry_point"])
+        right.append(candidate(fenced(solution), tests))
+        wrong.append(candidate(fenced(mutant), tests))
     with CodeTests().open(Where()) as work:
         passed = [score.value for score in work(iter(right))]
         failed = [score.value for score in work(iter(wrong))]
