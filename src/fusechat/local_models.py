@@ -1,7 +1,7 @@
 """Loading models into this process: device, number format, context, faults of a folder.
 
-Shared by all that runs a model here (the source `hf`, the annotator `reward_model`). Nothing
-heavy is imported before a model is loaded.
+Shared by all that runs a model here (the source `hf`, the annotators `reward_model` and `armorm`).
+Nothing heavy is imported before a model is loaded.
 """
 
 from __future__ import annotations
@@ -109,6 +109,15 @@ def _config_fault(folder: Path, kind: str) -> str | None:
         return f"{folder / 'config.json'} is not JSON with a model's settings. Fetch it again."
     other, mend = _OTHER_KIND[kind]
     return f"{folder} ({made_as}) {mend}" if other.search(made_as) else None
+
+
+def architectures(model: str) -> tuple[str, ...]:
+    """The classes that a model folder's config.json names; none where it cannot be read."""
+    try:
+        config = json.loads((Path(model) / "config.json").read_text(encoding="utf-8"))
+        return tuple(map(str, config.get("architectures") or ()))
+    except (OSError, ValueError, AttributeError, TypeError):
+        return ()
 
 
 def import_torch(what: str) -> Any:

@@ -235,6 +235,24 @@ def _answering(recipe: Recipe, model: str) -> Any:
     return load_part("sources", settings)
 
 
+def least_margin(recipe: Recipe, unit: str) -> float | None:
+    """Smallest raw `min_margin` above 0 that a build rule asks of an annotator's scores.
+
+    None for a unit that is no annotator, and where no rule has a raw window on its scores.
+    """
+    if recipe.build is None or not unit.startswith("annotate/"):
+        return None
+    strategies = [s for rule in recipe.build.domains.values() for s in rule.strategies().values()]
+    margins = [
+        getattr(strategy, "min_margin", None)
+        for strategy in strategies
+        if getattr(strategy, "by", None) == unit.removeprefix("annotate/")
+        and getattr(strategy, "window", "raw") == "raw"
+        and not getattr(strategy, "allow_narrow_window", False)
+    ]
+    return min((margin for margin in margins if margin is not None and margin > 0), default=None)
+
+
 def standing(plan: Plan, unit: Unit) -> Standing:
     """What the workspace holds of one unit, its inputs taken as they are."""
     folder = plan.path(unit)

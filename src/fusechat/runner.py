@@ -22,7 +22,14 @@ from fusechat.executors.rows import failed
 from fusechat.faultpoints import reach
 from fusechat.locks import workspace_lock
 from fusechat.log_files import log_to
-from fusechat.planner import Plan, Unit, content_digest, standing, wanted_units
+from fusechat.planner import (
+    Plan,
+    Unit,
+    content_digest,
+    least_margin,
+    standing,
+    wanted_units,
+)
 from fusechat.planner import plan as make_plan
 from fusechat.progress import Progress
 from fusechat.recipe import Cluster, Recipe
@@ -258,7 +265,8 @@ class _Runner:
         )
 
     def _context(self, unit: Unit, folder: Path) -> UnitContext:
-        where = self.cluster.where(unit.name)
+        margin = {"least_margin": least_margin(self.plan.recipe, unit.name)}
+        where = self.cluster.where(unit.name).model_copy(update=margin)
         if unit.rowwise and self._executor is None:
             self._executor = LocalExecutor(self.cluster.default.processes, where.threads)
         inputs = {name: self.plan.path(self.plan[name]) for name in unit.inputs}

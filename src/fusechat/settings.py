@@ -33,6 +33,8 @@ class Where(BaseModel):
     """`cpu`, `cuda`, `cuda:1`, or `auto`: the first accelerator, else the CPU."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Training rows per forward pass; none means the trainer chooses."""
+    least_margin: float | None = Field(default=None, gt=0)
+    """Smallest margin of an annotator's scores that a build rule accepts; the run sets it."""
 
     def on_accelerator(self) -> bool:
         """Whether `device` is an accelerator; told from device files, without loading torch."""

@@ -35,6 +35,7 @@ BASES = {
     "losses": Loss,
     "tasks": Task,
 }
+WITHOUT_MODEL = [n for n in part_names("annotators") if n not in ("armorm", "reward_model")]
 HEAVY = ("torch", "transformers", "datasets", "math_verify", "sympy", "accelerate")
 
 
@@ -114,7 +115,7 @@ def rows_for(part: Any, count: int) -> Iterator[Any]:
             yield Candidate(prompt=prompt, response=response, annotator="a", made_from=f"c{index}")
 
 
-@pytest.mark.parametrize("name", [n for n in part_names("annotators") if n != "reward_model"])
+@pytest.mark.parametrize("name", WITHOUT_MODEL)
 def test_an_annotator_without_anything_to_judge_by_says_so_for_every_row(
     name: str, tmp_path: Path
 ) -> None:
@@ -132,7 +133,7 @@ def test_an_annotator_without_anything_to_judge_by_says_so_for_every_row(
     assert all(score.reason for score in scores if score.status != "ok")
 
 
-@pytest.mark.parametrize("name", [n for n in part_names("annotators") if n != "reward_model"])
+@pytest.mark.parametrize("name", WITHOUT_MODEL)
 def test_an_annotator_never_judges_a_cut_response(name: str, tmp_path: Path) -> None:
     from fusechat.parts import Where
 

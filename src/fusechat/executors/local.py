@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -67,12 +67,14 @@ class LocalExecutor:
         self.threads = threads
         self._workers: list[_Worker] = []
         self._jobs = itertools.count()
+        self._notes: list[Mapping[str, Any]] = []
 
     def map(
         self, part: RowPart, batches: Sequence[Batch], where: Where
     ) -> Generator[Sequence[RowOut], None, None]:
         """Compute every row once; see `RowExecutor.map`."""
         job = next(self._jobs)
+        self._notes = []
         todo = deque(batches)
         workers = self._hire(min(self.workers_for(part, where), len(batches)))
         for worker in workers:
@@ -87,6 +89,10 @@ class LocalExecutor:
         """How many workers open a part: each holds a model of its own, and a GPU is shared."""
         alone = part.on_device and where.on_accelerator()
         return min(where.processes or (1 if alone else self.processes), self.processes)
+
+    def notes(self) -> Sequence[Mapping[str, Any]]:
+        """What the workers of the last `map` said of the part that they opened."""
+        return tuple(self._notes)
 
     def close(self) -> None:
         """Stop all workers."""
@@ -124,6 +130,8 @@ class LocalExecutor:
                     yield self._received(worker, message[2])
                 elif message[0] == "want":
                     self._hand_out(worker, todo, job)
+                elif message[0] == "note":
+                    self._notes.append(message[2])
                 elif message[0] == "done":
                     del live[worker.connection]
                     _raise_if_failed(part, message[2])

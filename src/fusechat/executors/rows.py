@@ -26,9 +26,11 @@ from fusechat.tables import (
     SHARD_ROWS,
     append_jsonl,
     mend_torn_line,
+    read_json,
     read_jsonl,
     read_table,
     shard_path,
+    write_json,
     write_shard,
 )
 
@@ -36,6 +38,7 @@ RowIn = Request | Candidate
 RowOut = Response | Score
 STREAM_CHUNK = 16
 """Rows handed to a worker at a time where a part streams."""
+_NOTES = Path("journal") / "notes.json"
 
 
 @dataclass
@@ -56,6 +59,10 @@ class RowExecutor(Protocol):
         self, part: RowPart, batches: Sequence[Batch], where: Where
     ) -> Generator[Sequence[RowOut], None, None]:
         """Compute every row of `batches` once."""
+        ...
+
+    def notes(self) -> Sequence[Mapping[str, Any]]:
+        """What the workers of the last `map` had to say of the part that they opened."""
         ...
 
     def close(self) -> None:
@@ -232,9 +239,13 @@ def run_job(
     progress.start(wanted, what, done=wanted - left)
     batches = ledger.batches()
     failures = sum(failed(row) for shard in ledger.open for row in shard.answers.values())
+    noted = 0
     if batches:
         with contextlib.closing(executor.map(job.part, batches, where)) as groups:
             for group in groups:
+                if len(executor.notes()) > noted:
+                    write_json(job.folder / _NOTES, list(executor.notes()))
+                    noted = len(executor.notes())
                 progress.advance(ledger.file(group))
                 failures += sum(map(failed, group))
                 if job.max_failed is not None and failures > job.max_failed:
@@ -242,6 +253,13 @@ def run_job(
     missing = sum(len(shard.wanted) - len(shard.answers) for shard in ledger.open)
     if missing:
         raise PartError(f"{job.part.part_name()} left {missing} of {wanted} rows unanswered.")
+
+
+def notes_of(folder: Path) -> list[dict[str, Any]]:
+    """What the workers of an unfinished unit's last run said of its part."""
+    path = folder / _NOTES
+    notes: list[dict[str, Any]] = read_json(path) if path.exists() else []
+    return notes
 
 
 def relabel(row: Record, asked: RowIn) -> Record:

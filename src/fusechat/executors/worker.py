@@ -3,8 +3,8 @@
 Started as `python -m fusechat.executors.worker FD`; speaks pickled messages over the
 inherited socket `FD` with the run that started it, and dies with it. Messages to it:
 `("path", entries)`, `("open", job, part, where)`, `("batch", job, rows, suspect)`,
-`("end", job)`. Messages from it: `("want", job)`, `("rows", job, rows)`,
-`("done", job, text or None)`.
+`("end", job)`. Messages from it: `("want", job)`, `("rows", job, rows)`, `("note", job, notes)`
+(what the opened part says of itself, see `RowPart.open`), `("done", job, text or None)`.
 """
 
 from __future__ import annotations
@@ -85,6 +85,8 @@ def _batches(connection: Connection, outbox: _Outbox, job: int) -> Iterator[tupl
 def _serve(connection: Connection, outbox: _Outbox, job: int, part: Any, where: Any) -> None:
     batches = _batches(connection, outbox, job)
     with part.open(where) as work:
+        if notes := getattr(work, "notes", None):
+            outbox.send(("note", job, notes))
         if part.cut([]) is None:
             _serve_stream(outbox, job, work, batches)
             return

@@ -16,11 +16,12 @@ from typing import Any
 
 from fusechat.digests import digest
 from fusechat.errors import EmptyError, TooManyErrorsError
-from fusechat.executors.rows import RowJob, answers_of, failed, run_job
+from fusechat.executors.rows import RowJob, answers_of, failed, notes_of, run_job
 from fusechat.parts import Annotator, Source, UnreadableRow
 from fusechat.records import Candidate, Dropped, Prompt, Record, Request, Response, Score
 from fusechat.stages.context import UnitContext
 from fusechat.stages.entries import AnnotatorEntry, SourceEntry
+from fusechat.stages.slim import write_index
 from fusechat.tables import read_table, write_table
 
 FEW_FAILED = 50
@@ -51,6 +52,8 @@ def sample(context: UnitContext) -> dict[str, Any]:
     _run(context, job, "responses")
     unread = [_unread(name, row) for row in entry.part.unread()]
     write_table(context.folder / "dropped", [*dropped, *unread], Dropped)
+    if context.name.startswith("sample/"):
+        write_index(context.folder)
     counts = _sample_counts(context, job, len(dropped))
     return counts | {"unread": dict(Counter(row.reason for row in unread))}
 
@@ -119,9 +122,14 @@ def annotate(context: UnitContext) -> dict[str, Any]:
             prompt = prompts[response.prompt_id]
             if entry.judges(prompt.domain):
                 candidates.append(_candidate(entry.part, prompt, response, annotator, part_digest))
+    # Prompt by prompt, so that an annotator's batch may hold all responses of a prompt.
+    places = {prompt_id: place for place, prompt_id in enumerate(prompts)}
+    candidates.sort(key=lambda candidate: places[candidate.prompt.id])
     job = _job(context, entry.part, candidates, Score, part_digest)
     _run(context, job, "scores")
-    return _annotate_counts(context, job, candidates)
+    if context.name.startswith("annotate/"):
+        write_index(context.folder)
+    return _notes(context) | _annotate_counts(context, job, candidates)
 
 
 def _candidate(
@@ -138,6 +146,12 @@ def _job(
     made = context.adoptable(part_digest) if context.adoptable else {}
     adopted = {name: row for name, row in made.items() if name in wanted}
     return RowJob(part, rows, row_type, context.folder, adopted, context.retry_errors)
+
+
+def _notes(context: UnitContext) -> dict[str, Any]:
+    """What the part said of itself; of several workers' self-tests the widest spread counts."""
+    known = notes_of(context.folder)
+    return max(known, key=lambda note: note.get("self_test", {}).get("spread", 0.0), default={})
 
 
 def _run(context: UnitContext, job: RowJob, what: str) -> None:
