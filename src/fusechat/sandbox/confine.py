@@ -21,6 +21,7 @@ from fusechat.sandbox import kernel
 NOBODY = 65534
 _OWN_USERS = 1_000_000_000
 """Where the user ids of workers begin that run as root: one each, above any real user's."""
+_OWN_JUDGES = 2_000_000_000
 _DEVICES = {
     "/dev/null": kernel.READ_WRITE_FILE,
     "/dev/zero": kernel.READ_WRITE_FILE,
@@ -37,11 +38,15 @@ class Means:
 
     user: int | None
     """User id that programs run as; none keeps the present, ordinary one."""
+    judge: int | None
+    """User id of the judge of strict mode."""
     landlock: int
     """Version of Landlock used; 0 is none."""
     seccomp: bool
     namespace: bool
     """Whether the worker sits in a network namespace of its own."""
+    inherited: bool = False
+    """Whether the worker is under the seccomp filter already."""
 
     def words(self) -> str:
         """In words, for the score's details."""
@@ -50,15 +55,25 @@ class Means:
         used += ["network namespace"] if self.namespace else []
         return ", ".join([*used, "own user" if self.user else "same user"])
 
+    def missing(self) -> str:
+        """What is not used, in words, for the message that refuses a machine."""
+        lacks = [] if self.landlock else ["Landlock"]
+        lacks += [] if self.seccomp else ["seccomp"]
+        lacks += [] if self.namespace or self.seccomp else ["network namespaces"]
+        lacks += ["an unprivileged user"] if self.user is None and os.geteuid() == 0 else []
+        return ", ".join(lacks)
+
 
 @dataclass(frozen=True)
 class Bounds:
     """Limits of one program, in the kernel's units."""
 
     seconds: int
-    memory: int
+    memory: int | None
+    """None where this system does not tell what the interpreter itself takes."""
     file_size: int
-    processes: int
+    processes: int | None
+    """None where this system does not tell how many the user has already."""
     open_files: int
 
     def apply(self) -> None:
@@ -71,29 +86,34 @@ class Bounds:
             (resource.RLIMIT_NPROC, self.processes, self.processes),
             (resource.RLIMIT_NOFILE, self.open_files, self.open_files),
         ):
+            if soft is None or hard is None:
+                continue
             ceiling = resource.getrlimit(kind)[1]
             if ceiling != resource.RLIM_INFINITY:
                 soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901
             resource.setrlimit(kind, (soft, hard))
 
 
-def confine(means: Means, ruleset: int | None, library_by_descriptor: bool) -> None:
+def confine(means: Means, ruleset: int | None, held: bool, judge: bool = False) -> None:
     """Give up user id, privileges, files, network and signals, as far as `means` go.
 
-    `library_by_descriptor`: the Python library is reached through `/proc/self/fd`, which the
-    kernel hides from a process that has changed its user until it is made dumpable again.
+    `held`: the Python library is reached through `/proc/self/fd`, which the kernel hides from a
+    process that has changed its user until it is made dumpable again. A program is dumpable (it
+    may open `/dev/stdin`); the `judge` only where it must be, and then has another user id.
     """
     if means.user is not None:
+        user = means.judge if judge and means.judge is not None else means.user
         os.setgroups([])
-        os.setresgid(means.user, means.user, means.user)
-        os.setresuid(means.user, means.user, means.user)
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-    kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
-    if library_by_descriptor:
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        os.setregid(means.user, means.user)
+        os.setreuid(user, user)
+    if kernel.LINUX:
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
+        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        if held or not judge:
+            kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     if ruleset is not None:
         kernel.landlock_restrict(ruleset)
-    if means.seccomp:
+    if means.seccomp and not means.inherited:
         kernel.seccomp_restrict(None if means.landlock >= 6 else os.getpid())
 
 
@@ -113,22 +133,29 @@ def in_fork(work: Callable[[], Any]) -> Any:
     return json.loads(answer) if answer else None
 
 
-def choose_user(own: bool = True) -> int | None:
-    """An unprivileged user id: this worker's `own` where ids are free, else nobody's."""
+def choose_users(number: int, own: bool = True) -> tuple[int | None, int | None]:
+    """Unprivileged user ids for programs and for judges; none where this user is not root.
+
+    `number` tells workers apart: each has ids of its `own` where ids are free, else nobody's.
+    """
     if os.geteuid() != 0:
-        return None
+        return None, None
 
     def can_become(user: int) -> bool:
         try:
             os.setgroups([])
-            os.setresgid(user, user, user)
-            os.setresuid(user, user, user)
+            os.setregid(user, user)
+            os.setreuid(user, user)
         except OSError:
             return False
         return True
 
-    users = (_OWN_USERS + os.getpid(), NOBODY) if own else (NOBODY,)
-    return next((user for user in users if in_fork(partial(can_become, user))), None)
+    def first(*users: int) -> int | None:
+        return next((user for user in users if in_fork(partial(can_become, user))), None)
+
+    user = first(*((_OWN_USERS + number,) if own else ()), NOBODY)
+    judge = first(*((_OWN_JUDGES + number,) if own else ()), NOBODY - 1)
+    return user, judge if user is not None else None
 
 
 def reach_library(user: int | None) -> list[int]:
@@ -147,7 +174,7 @@ def reach_library(user: int | None) -> list[int]:
         return []
 
     def readable() -> list[bool]:
-        os.setresuid(user, user, user)
+        os.setreuid(user, user)
         return [os.access(p, os.R_OK | os.X_OK) for p in sys.path]
 
     held = []

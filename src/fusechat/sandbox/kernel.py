@@ -11,9 +11,12 @@ import ctypes
 import errno
 import os
 import platform
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
+LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
@@ -44,6 +47,8 @@ def prctl(option: int, value: int) -> None:
 
 def unshare(flags: int) -> None:
     """Move this process into namespaces of its own."""
+    if not LINUX:
+        raise OSError(errno.ENOSYS, "unshare: not on this system")
     _check(_libc.unshare(flags), "unshare")
 
 
@@ -63,6 +68,8 @@ class _PathAttr(ctypes.Structure):
 
 def landlock_abi() -> int:
     """Version of Landlock here: 1 files, 4 TCP, 6 signals and abstract sockets; 0 is none."""
+    if not LINUX:
+        return 0
     version: int = _libc.syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), 1)
     return max(0, version)
 
@@ -152,7 +159,7 @@ class _Filter(ctypes.Structure):
 
 def seccomp_known() -> bool:
     """Whether the system call numbers of this processor are known here."""
-    return platform.machine() in _MACHINES
+    return LINUX and platform.machine() in _MACHINES
 
 
 def _program(machine: _Machine, own_pid: int | None) -> list[tuple[int, int, int, int]]:
@@ -175,14 +182,19 @@ def _program(machine: _Machine, own_pid: int | None) -> list[tuple[int, int, int
     return [*code, (_RETURN, 0, 0, _ALLOW)]
 
 
+@cache
+def _compiled(own_pid: int | None) -> _Filter:
+    lines = _program(_MACHINES[platform.machine()], own_pid)
+    code = (_Instruction * len(lines))(*(_Instruction(*line) for line in lines))
+    return _Filter(len(lines), code)
+
+
 def seccomp_restrict(own_pid: int | None = None) -> None:
     """Deny sockets, tracing, namespaces and the like to this process, for good.
 
     With `own_pid`, signals to any other process are denied too (where Landlock cannot).
     A denied call fails with EPERM. Needs no_new_privs.
     """
-    lines = _program(_MACHINES[platform.machine()], own_pid)
-    code = (_Instruction * len(lines))(*(_Instruction(*line) for line in lines))
-    attr = _Filter(len(lines), code)
+    attr = _compiled(own_pid)
     done = _libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, ctypes.byref(attr), 0, 0)
     _check(done, "seccomp")
