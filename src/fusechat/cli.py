@@ -9,7 +9,7 @@ import argparse
 import errno
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _parser().print_help()
         return 2
     try:
-        from fusechat import commands
-
-        name = "list_parts" if options.command == "list" else options.command
-        code: int = getattr(commands, name)(options)
+        code: int = _command(options.command)(options)
     except FusechatError as error:
         print(error, file=sys.stderr)
         return error.exit_code
@@ -63,6 +60,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+def _command(name: str) -> Callable[[argparse.Namespace], int]:
+    """The function behind a command; only its own module is imported."""
+    from importlib import import_module
+
+    module = {"grade": "commands_grade", "what-if": "commands_what_if"}.get(name, "commands")
+    function = {"list": "list_parts", "what-if": "what_if"}.get(name, name)
+    found: Callable[[argparse.Namespace], int] = getattr(
+        import_module(f"fusechat.{module}"), function
+    )
+    return found
+
+
 def console() -> None:
     """Entry point of the installed command; a user's parts are found in the current folder, too."""
     sys.path.append(os.getcwd())
@@ -81,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_check(commands)
     _add_run(commands)
     _add_show(commands)
+    _add_what_if(commands)
+    _add_grade(commands)
     _add_rest(commands)
     return parser
 
@@ -151,6 +162,32 @@ def _add_show(commands: Any) -> None:
     )
     parser.add_argument("--json", action="store_true", help="JSON lines")
     _workspace(parser)
+
+
+def _add_what_if(commands: Any) -> None:
+    text = "what another window or rule would have given, from finished scores; writes nothing"
+    parser = _recipe_command(commands, "what-if", text)
+    parser.add_argument("--sources", metavar="A,B", help="with the responses of these sources only")
+    parser.add_argument("--drop-one", action="store_true", help="without each source in turn")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+
+
+def _add_grade(commands: Any) -> None:
+    text = "judge the rows of your own file: one JSON object a line, in their order"
+    parser = commands.add_parser("grade", help=text, description=text)
+    kinds = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    text = "rows with gold, pred (a final answer or a whole response) and perhaps id"
+    math = kinds.add_parser("math", help=text, description=text)
+    math.add_argument("file", type=Path, help="JSON lines")
+    text = "rows with task_id and solution (a whole program), run against the task's tests"
+    code = kinds.add_parser("code", help=text, description=text)
+    code.add_argument("file", type=Path, help="JSON lines")
+    code.add_argument("--task", choices=("humaneval", "mbpp"), required=True)
+    code.add_argument("--data-dir", type=Path, help="folder with the task's released files")
+    code.add_argument("--strict", action="store_true", help="tests in a process of their own")
+    code.add_argument(
+        "--allow-weak-sandbox", action="store_true", help="also where this machine contains little"
+    )
 
 
 def _add_rest(commands: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fusechat.errors import PartError
 from fusechat.records import Status
 
 if TYPE_CHECKING:
@@ -273,16 +274,16 @@ def select_each(strategy: Strategy, groups: Groups) -> Selection:
     gap, best = np.full(shape, np.nan), np.full(shape, np.nan)
     for number in range(shape[0]):
         group = groups.group(number)
-        said = strategy.select(group)
+        said = _said(strategy, group)
         if isinstance(said, Refusal):
             refusal[number] = words.setdefault(said.reason, len(words))
         else:
-            picks += [_pick(number, rows, pick) for pick in said]
+            picks += [_pick(strategy, group, number, rows, pick) for pick in said]
         for place, source in enumerate(groups.sources):
             own = tuple(r for r in group.responses if r.source == source)
             if not own:
                 continue
-            alone = strategy.select(replace(group, sources=(source,), responses=own))
+            alone = _said(strategy, replace(group, sources=(source,), responses=own))
             by_source[number, place] = (
                 words.setdefault(alone.reason, len(words)) if isinstance(alone, Refusal) else PICKED
             )
@@ -311,9 +312,31 @@ def select_each(strategy: Strategy, groups: Groups) -> Selection:
     )
 
 
+def _said(strategy: Strategy, group: Group) -> Sequence[Choice] | Sequence[PairChoice] | Refusal:
+    said = strategy.select(group)
+    if not isinstance(said, Refusal) and not said:
+        raise PartError(
+            f"the strategy '{strategy.part_name()}' gave nothing for prompt {group.prompt_id}; "
+            "it must say why not."
+        )
+    return said
+
+
 def _pick(
-    number: int, rows: Mapping[str, int], pick: Choice | PairChoice
+    strategy: Strategy,
+    group: Group,
+    number: int,
+    rows: Mapping[str, int],
+    pick: Choice | PairChoice,
 ) -> tuple[int, int, int, float | None, float | None, float | None, str]:
+    picked = (pick.response_id,) if isinstance(pick, Choice) else (pick.chosen_id, pick.rejected_id)
+    for response_id in picked:
+        if response_id not in rows:
+            raise PartError(
+                f"the strategy '{strategy.part_name()}' picked {response_id}, which is no whole "
+                f"response of prompt {group.prompt_id}. "
+                "Pick only from group.responses where .whole is true."
+            )
     if isinstance(pick, Choice):
         return number, rows[pick.response_id], -1, pick.score, None, None, pick.reason
     return (

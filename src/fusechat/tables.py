@@ -142,6 +142,10 @@ def write_shard(path: Path, rows: Sequence[Record], row_type: type[Record]) -> N
     table = pa.Table.from_pylist(
         [_encodable(row.model_dump()) for row in rows], schema=arrow_schema(row_type)
     )
+    _write_arrow(path, table)
+
+
+def _write_arrow(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd", compression_level=3)
     write_atomic(path, sink.getvalue().to_pybytes())
@@ -179,6 +183,54 @@ def write_table(
     return table_info(folder)
 
 
+class TableWriter:
+    """Writes a table from Arrow tables of any lengths; shards as by `write_table`.
+
+    `schema`: of every shard; the columns of what is added are taken in its order and cast to
+    it. Shards of an earlier, interrupted attempt are removed first.
+    """
+
+    def __init__(self, folder: Path, schema: pa.Schema, shard_rows: int = SHARD_ROWS) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in shards(folder):
+            old.unlink()
+        self._folder, self._schema, self._rows = folder, schema, shard_rows
+        self._waiting = schema.empty_table()
+        self._number = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Append rows; full shards are written."""
+        waiting = pa.concat_tables(
+            [self._waiting, table.select(self._schema.names).cast(self._schema)]
+        )
+        whole = len(waiting) - len(waiting) % self._rows
+        for start in range(0, whole, self._rows):
+            self._write(waiting.slice(start, self._rows))
+        # A copy where shards were written, so that theirs are not kept for the rows left over.
+        left = waiting.slice(whole)
+        self._waiting = left.take(pa.array(range(len(left)), pa.int64())) if whole else left
+
+    def close(self) -> TableInfo:
+        """Write the rest; an empty table still has one (empty) shard."""
+        if len(self._waiting) or not self._number:
+            self._write(self._waiting)
+        return table_info(self._folder)
+
+    def _write(self, table: pa.Table) -> None:
+        _write_arrow(shard_path(self._folder, self._number), table.combine_chunks())
+        self._number += 1
+
+
+def write_tables(
+    folder: Path, tables: Iterable[pa.Table], schema: pa.Schema, shard_rows: int = SHARD_ROWS
+) -> TableInfo:
+    """Write a whole table given as Arrow tables; see `TableWriter`."""
+    writer = TableWriter(folder, schema, shard_rows)
+    for table in tables:
+        writer.add(table)
+    return writer.close()
+
+
 def shard_path(folder: Path, number: int) -> Path:
     """Where shard `number` of a table is."""
     return folder / f"{number:05d}.parquet"
@@ -186,7 +238,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def shards(folder: Path) -> list[Path]:
     """The finished shards of a table, in order."""
-    return sorted(folder.glob("[0-9]*.parquet"))
+    return sorted(folder.glob("[0-9]*.parquet"), key=lambda path: path.name)
 
 
 def read_table(folder: Path, row_type: type[R], shard: str | None = None) -> Iterator[R]:
@@ -208,6 +260,15 @@ def _dicts(paths: Sequence[Path], columns: Sequence[str] | None) -> Iterator[dic
                 yield from batch.to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise DamagedError(path, str(error).rstrip(".")) from error
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
+    """Some columns of one shard, in one thread; raises `DamagedError` where it cannot be read."""
+    try:
+        with pq.ParquetFile(path) as file:
+            return file.read(columns=list(columns), use_threads=False).select(list(columns))
+    except (pa.ArrowException, OSError) as error:
+        raise DamagedError(path, str(error).rstrip(".")) from error
 
 
 def count_rows(folder: Path) -> int:

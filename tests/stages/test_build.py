@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import pytest
 
 from fusechat.errors import PartError
-from fusechat.parts import Choice, Group, PairChoice, Strategy
+from fusechat.groups import PICKED
+from fusechat.parts import Choice, Group, Groups, PairChoice, Refusal, Selection, Strategy
 from fusechat.records import Demonstration, Dropped, Pair
 from fusechat.stages.build import build
 from fusechat.stages.context import UnitContext
+from fusechat.stages.groups import blocks
+from fusechat.stages.slim import write_index
 from fusechat.tables import read_table
 
 
@@ -346,3 +350,89 @@ def test_a_strategy_that_breaks_its_contract_is_an_error(
     rule = {"split": {"rule": "dpo_only"}, "dpo": Careless(way=way)}
     with pytest.raises(PartError, match=words):
         build(build_workspace.context({"chat": rule}))
+
+
+class Broken(Strategy):
+    """Its `select_all` says of the columns what cannot be."""
+
+    emits: ClassVar[Literal["Demonstration", "Pair"]] = "Pair"
+    way: str
+
+    def select_all(self, groups: Groups) -> Selection:
+        picks = {
+            "stranger": (0, 0, 99), "another prompt": (0, 0, 2), "cut": (0, 0, 1),
+            "itself": (0, 0, 0), "single": (0, 0, -1),
+        }  # fmt: skip
+        prompt, row, other = (np.array([n], np.int32) for n in picks.get(self.way, (0, 0, 0)))
+        count, none = len(groups.prompt_ids), np.full(1, np.nan)
+        refusal = np.zeros(count, np.int16)
+        refusal[0] = 0 if self.way == "both" else PICKED
+        if self.way == "nothing":
+            prompt = row = other = np.zeros(0, np.int32)
+        shape = (count, len(groups.sources))
+        return Selection(
+            prompt, row, other, none[: len(row)], none[: len(row)], none[: len(row)],
+            np.zeros(len(row), np.int16), ("",), refusal, np.zeros(shape, np.int16),
+            np.full(shape, np.nan), np.full(shape, np.nan), ("no",),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [
+        ("stranger", "picked row 99, which is no whole response"),
+        ("another prompt", "no whole response of prompt"),
+        ("cut", "no whole response of prompt"),
+        ("itself", "with itself"),
+        ("single", "gave Choice where PairChoice is due"),
+        ("nothing", "gave nothing for prompt"),
+        ("both", "both picked from and refused prompt"),
+    ],
+)
+def test_columns_that_break_the_contract_are_an_error(
+    build_workspace: Any, way: str, words: str
+) -> None:
+    build_workspace.add("q", "chat", gemma=[{"rm": 1}, {"rm": 1, "finish": "length"}])
+    build_workspace.add("r", "chat", gemma=[{"rm": 1}, {"rm": 1}])
+    rule = {"split": {"rule": "dpo_only"}, "dpo": Broken(way=way)}
+    with pytest.raises(PartError, match=words):
+        build(build_workspace.context({"chat": rule}))
+
+
+def test_the_index_of_the_samples_changes_no_byte(
+    build_workspace: Any, paper_rules: dict[str, Any]
+) -> None:
+    random_workspace(build_workspace, 3)
+    context = build_workspace.context(paper_rules)
+
+    def shards() -> dict[str, bytes]:
+        return {str(p): p.read_bytes() for p in sorted(context.folder.rglob("*.parquet"))}
+
+    build(context)
+    without = shards()
+    for name, unit in context.inputs.items():
+        if name != "prompts":
+            write_index(unit)
+    build(context)
+    assert shards() == without
+
+
+def test_the_details_of_a_drop_are_what_the_strategies_say_of_the_prompt(
+    build_workspace: Any, paper_rules: dict[str, Any]
+) -> None:
+    random_workspace(build_workspace, 2)
+    context = build_workspace.context(paper_rules)
+    build(context)
+    groups = {g.prompt_ids[n]: g.group(n) for g in blocks(context.inputs)
+              for n in range(len(g.prompt_ids))}  # fmt: skip
+    dropped = tables(context)[2]
+    assert len(dropped) > 20
+    for row in dropped:
+        rule = context.settings.domains[row.domain]
+        said = {t: s.select(groups[row.prompt_id]) for t, s in rule.strategies().items()}
+        refused = {
+            table: {"reason": one.reason, **one.details}
+            for table, one in said.items()
+            if isinstance(one, Refusal)
+        }
+        assert json.loads(row.details or "") == refused

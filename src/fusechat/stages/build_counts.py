@@ -1,20 +1,19 @@
-"""The numbers of a build: what went where and why, and what another window would have kept."""
+"""The counts of a build's manifest: what went where, and why. `analysis.json` says more."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
-from fusechat.parts import Choice, Group, PairChoice, Refusal, Strategy
-from fusechat.stages.build_settings import BuildSettings
-from fusechat.stages.decisions import Decision, drop_reason
-from fusechat.stages.groups import PromptKey
+import numpy as np
 
-LEVELS = (0.0, 0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
-"""Quantiles of the gaps that are reported."""
-_ENDS = ("min_margin", "max_margin")
+from fusechat.groups import ABSENT, FINISHES, STATUSES, Array
+from fusechat.stages.build_settings import BuildSettings
+from fusechat.stages.decisions import UNRULED, Decisions, Picked
+from fusechat.stages.funnel_windows import Windows
+from fusechat.stages.split import BLAMED
+from fusechat.stages.windows import windowed
 
 
 class Counts:
@@ -23,154 +22,120 @@ class Counts:
     def __init__(self, settings: BuildSettings) -> None:
         self._settings = settings
         self._judged: dict[str, Counter[str]] = defaultdict(Counter)
-        self._windows = {
-            domain: Window(rule.dpo)
-            for domain, rule in settings.domains.items()
-            if rule.dpo is not None and "dpo" in rule.split.asks and _has_window(rule.dpo)
-        }
 
-    def see(self, group: Group, decision: Decision) -> None:
-        """Take in one prompt's responses, and whether they gave a pair."""
-        count = self._judged[group.domain]
-        names = self._settings.domains[group.domain].annotators()
-        for response in group.responses:
-            cut = {"length": "cut", "error": "failed"}.get(response.finish, "empty")
-            count["whole" if response.whole else cut] += 1
-            for name in names:
-                judged = response.scores.get(name)
-                count["no score" if judged is None else judged.status] += 1
-        if group.domain in self._windows:
-            self._windows[group.domain].see(group, decision.gives("dpo"))
+    def see(self, picked: Picked) -> None:
+        """Take in the responses to some prompts."""
+        count = self._judged[picked.domain]
+        whole, finish = (picked.groups.columns[name] for name in ("whole", "finish"))
+        count["whole"] += int(whole.sum())
+        for word, name in (("length", "cut"), ("error", "failed")):
+            count[name] += int((~whole & (finish == FINISHES.index(word))).sum())
+        left = ~whole & ~np.isin(finish, [FINISHES.index(word) for word in ("length", "error")])
+        count["empty"] += int(left.sum())
+        judged = picked.groups.judgements
+        for name in self._settings.domains[picked.domain].annotators():
+            if name not in judged:
+                count["no score"] += len(whole)
+                continue
+            status = judged[name].status
+            count["no score"] += int((status < 0).sum())
+            for code, word in enumerate(STATUSES):
+                count[word] += int((status == code).sum())
 
-    def report(self, prompts: Sequence[PromptKey], decisions: Sequence[Decision]) -> dict[str, Any]:
-        """The counts for the manifest."""
-        by_domain: dict[str, list[tuple[PromptKey, Decision]]] = defaultdict(list)
-        for key, decision in zip(prompts, decisions, strict=True):
-            by_domain[key.domain].append((key, decision))
+    def report(self, decisions: Decisions, analysis: Mapping[str, Any]) -> dict[str, Any]:
+        """The counts for the manifest; `analysis`: as `Analysis.report` gives it."""
+        prompts = decisions.prompts
         domains = {
-            domain: self._domain(domain, by_domain[domain])
-            for domain in dict.fromkeys([*self._settings.domains, *by_domain])
+            domain: self._domain(domain, decisions)
+            for domain in dict.fromkeys([*self._settings.domains, *prompts.domains])
         }
         totals = {
             "sft": sum(d["sft"] for d in domains.values()),
             "dpo": sum(d["dpo"] for d in domains.values()),
             "dropped": sum(sum(d["dropped"].values()) for d in domains.values()),
         }
-        windows = {domain: window.report() for domain, window in self._windows.items()}
+        windows = {
+            domain: _window(
+                analysis["domains"].get(domain, {}).get("windows") or Windows(strategy, ()).report()
+            )
+            for domain, strategy in windowed(self._settings).items()
+        }
         return {"prompts": len(prompts), **totals, "domains": domains, "window": windows}
 
-    def _domain(self, domain: str, members: Sequence[tuple[PromptKey, Decision]]) -> dict[str, Any]:
-        decisions = [decision for _, decision in members]
-        origins: dict[str, list[Decision]] = defaultdict(list)
-        for key, decision in members:
-            origins[key.origin].append(decision)
+    def _domain(self, domain: str, decisions: Decisions) -> dict[str, Any]:
+        prompts = decisions.prompts
+        code = prompts.domains.index(domain) if domain in prompts.domains else -1
+        members = prompts.domain == code
         judged = self._judged[domain]
-        responses = ("whole", "cut", "empty", "failed")
+        origins = [
+            n for n in range(len(prompts.origins)) if (members & (prompts.origin == n)).any()
+        ]
         return {
-            **_outcome(decisions),
-            "origins": {origin: _outcome(found) for origin, found in origins.items()},
-            "sft_sources": _sources(decisions, "sft"),
-            "dpo_sources": _sources(decisions, "dpo"),
-            "refused": {
-                table: _refusals(decisions, table)
-                for table in ("sft", "dpo")
-                if any(table in decision.picks for decision in decisions)
+            **_outcome(decisions, members),
+            "origins": {
+                prompts.origins[n]: _outcome(decisions, members & (prompts.origin == n))
+                for n in origins
             },
-            "responses": {name: judged[name] for name in responses},
+            "sft_sources": _sources(decisions, members, "sft"),
+            "dpo_sources": _sources(decisions, members, "dpo"),
+            "refused": {
+                table: _refusals(decisions, members, table)
+                for table in ("sft", "dpo")
+                if (decisions.refusal[table][members] != ABSENT).any()
+            },
+            "responses": {name: judged[name] for name in ("whole", "cut", "empty", "failed")},
             "unscorable": judged["unscorable"],
             "errors": judged["error"],
             "no_score": judged["no score"],
         }
 
 
-@dataclass
-class Window:
-    """What a strategy with a score window would give under other windows."""
-
-    strategy: Strategy
-    kept: Counter[str] = field(default_factory=Counter)
-    gaps: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self._variants = {
-            "without_min": self.strategy.model_copy(update={"min_margin": None}),
-            "without_max": self.strategy.model_copy(update={"max_margin": None}),
-            "without_window": self.strategy.model_copy(update=dict.fromkeys(_ENDS)),
-        }
-
-    def see(self, group: Group, has_pair: bool) -> None:
-        """Take in one prompt's responses, and whether they gave a pair inside the window.
-
-        A wider window is taken to keep what this one keeps, so only the others are tried.
-        """
-        widest = self._variants["without_window"].select(group)
-        self.kept["pairs"] += has_pair
-        if isinstance(widest, Refusal):
-            return
-        first = widest[0]
-        if isinstance(first, PairChoice) and first.margin is not None:
-            self.gaps.append(first.margin)
-        for name, strategy in self._variants.items():
-            self.kept[name] += has_pair or not isinstance(strategy.select(group), Refusal)
-
-    def report(self) -> dict[str, Any]:
-        """Prompts with a pair under this and wider windows, and quantiles of the gap that each
-        prompt's first source has where there is no window."""
-        prompts = {name: self.kept[name] for name in ("pairs", *self._variants)}
-        ends = {name: getattr(self.strategy, name) for name in _ENDS}
-        return {**ends, **prompts, "gap_quantiles": quantiles(self.gaps)}
-
-
-def quantiles(values: Iterable[float]) -> dict[str, float]:
-    """Nearest-rank quantiles at `LEVELS`; empty where there are no values."""
-    ranked = sorted(values)
-    if not ranked:
-        return {}
-    return {f"{level:g}": ranked[round(level * (len(ranked) - 1))] for level in LEVELS}
-
-
-def _has_window(strategy: Strategy) -> bool:
-    fields = type(strategy).model_fields
-    set_here = any(getattr(strategy, end, None) is not None for end in _ENDS)
-    return (
-        set_here
-        and getattr(strategy, "by", None) is not None
-        and all(end in fields for end in _ENDS)
-    )
-
-
-def _outcome(decisions: Sequence[Decision]) -> dict[str, Any]:
-    dropped = Counter(drop_reason(d)[1] for d in decisions if not (d.place.sft or d.place.dpo))
+def _window(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Prompts with a pair under this window and wider ones, and quantiles of the gap that each
+    prompt's best source has."""
+    names = ("min_margin", "max_margin", "without_min", "without_max", "without_window")
     return {
-        "prompts": len(decisions),
-        "sft": sum(_rows(d, "sft") for d in decisions),
-        "dpo": sum(_rows(d, "dpo") for d in decisions),
-        "sft_prompts": sum(d.place.sft for d in decisions),
-        "dpo_prompts": sum(d.place.dpo for d in decisions),
-        "in_both": sum(d.place.sft and d.place.dpo for d in decisions),
-        "dropped": dict(dropped.most_common()),
+        **{name: found[name] for name in names},
+        "pairs": found["kept"],
+        "gap_quantiles": found["quantiles"],
     }
 
 
-def _rows(decision: Decision, table: str) -> int:
-    picks = decision.picks.get(table)
-    placed = getattr(decision.place, table)
-    return 0 if not placed or picks is None or isinstance(picks, Refusal) else len(picks)
+def _outcome(decisions: Decisions, members: Array) -> dict[str, Any]:
+    placed = decisions.placed
+    sft, dpo = members & placed.sft, members & placed.dpo
+    return {
+        "prompts": int(members.sum()),
+        "sft": int(_rows(decisions, members, "sft").sum()),
+        "dpo": int(_rows(decisions, members, "dpo").sum()),
+        "sft_prompts": int(sft.sum()),
+        "dpo_prompts": int(dpo.sum()),
+        "in_both": int((sft & dpo).sum()),
+        "dropped": _dropped(decisions, members & ~placed.sft & ~placed.dpo),
+    }
 
 
-def _sources(decisions: Sequence[Decision], table: str) -> dict[str, int]:
-    count: Counter[str] = Counter()
-    for decision in decisions:
-        if _rows(decision, table):
-            picks = decision.picks[table]
-            for pick in () if isinstance(picks, Refusal) else picks:
-                first = pick.response_id if isinstance(pick, Choice) else pick.chosen_id
-                count[decision.sources[first]] += 1
-    return dict(count.most_common())
+def _dropped(decisions: Decisions, gone: Array) -> dict[str, int]:
+    """Reason -> prompts, the commonest first; as `Decisions.drop_reason` says it of each."""
+    found: Counter[str] = Counter()
+    for code, table in enumerate(BLAMED):
+        blamed = gone & (decisions.placed.blame == code)
+        said = decisions.refusal[table][blamed] if table else np.full(blamed.sum(), ABSENT)
+        for refusal, count in zip(*np.unique(said, return_counts=True), strict=True):
+            found[decisions.refusals[refusal] if refusal >= 0 else UNRULED] += int(count)
+    return dict(found.most_common())
 
 
-def _refusals(decisions: Sequence[Decision], table: str) -> dict[str, int]:
-    reasons = Counter(
-        picks.reason for d in decisions if isinstance(picks := d.picks.get(table), Refusal)
-    )
-    return dict(reasons.most_common())
+def _rows(decisions: Decisions, members: Array, table: str) -> Array:
+    placed: Array = getattr(decisions.placed, table) & members
+    return placed[decisions.picks[table].prompt]
+
+
+def _sources(decisions: Decisions, members: Array, table: str) -> dict[str, int]:
+    rows = decisions.picks[table].source[_rows(decisions, members, table)]
+    return dict(Counter(decisions.sources[code] for code in rows).most_common())
+
+
+def _refusals(decisions: Decisions, members: Array, table: str) -> dict[str, int]:
+    codes = decisions.refusal[table][members]
+    return dict(Counter(decisions.refusals[code] for code in codes[codes >= 0]).most_common())

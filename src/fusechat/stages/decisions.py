@@ -2,95 +2,253 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
 
 from fusechat.errors import PartError
-from fusechat.parts import Choice, Group, PairChoice, Refusal, Strategy
-from fusechat.stages.build_settings import BuildSettings, DomainRule
-from fusechat.stages.groups import PromptKey
-from fusechat.stages.split import Item, Place
+from fusechat.groups import ABSENT, PICKED, Array, Groups, Selection
+from fusechat.parts import Strategy
+from fusechat.progress import Progress
+from fusechat.stages.build_settings import EMITS, BuildSettings, DomainRule
+from fusechat.stages.groups import PromptTable, blocks
+from fusechat.stages.split import BLAMED, Items, Placed
 
-Picks = Sequence[Choice] | Sequence[PairChoice] | Refusal
 UNRULED = "no build rule for this domain"
 
 
-@dataclass
-class Decision:
-    """What the strategies said of one prompt, and where it goes."""
+@dataclass(frozen=True)
+class Picked:
+    """What the strategies of one domain say of some of its prompts."""
 
-    picks: dict[str, Picks] = field(default_factory=dict)
-    """Table (`sft`, `dpo`) -> picks or refusal."""
-    rows: dict[str, int] = field(default_factory=dict)
-    """Response id -> row in the pool, of the picked responses."""
-    sources: dict[str, str] = field(default_factory=dict)
-    """Response id -> source, of the picked responses."""
-    place: Place = field(default_factory=Place)
-
-    def gives(self, table: str) -> bool:
-        """Whether the strategy of a table picked anything."""
-        return table in self.picks and not isinstance(self.picks[table], Refusal)
+    domain: str
+    groups: Groups
+    """These prompts only, with the responses of the rule's sources only."""
+    at: Array
+    """`[prompts]`: position of each in the prompt table, int32."""
+    selections: Mapping[str, Selection]
+    """Table (`sft`, `dpo`) that the split rule asks for -> what its strategy says."""
 
 
-def decide(group: Group, rows: Sequence[int], rule: DomainRule) -> Decision:
-    """Let a domain's strategies pick from one prompt's responses; `rows`: theirs in the pool."""
-    decision = Decision()
-    places = {r.response_id: (row, r) for row, r in zip(rows, group.responses, strict=True)}
+def decide_all(
+    inputs: Mapping[str, Path], settings: BuildSettings, progress: Progress | None = None
+) -> Iterator[Picked]:
+    """Let the strategies pick, some prompts at a time, in prompt-table order within a domain.
+
+    `inputs`: of the build unit. Prompts of a domain without a rule are left out. `progress`
+    is advanced by the prompts seen. Raises `PartError` where a strategy breaks its contract.
+    """
+    first = 0
+    for groups in blocks(inputs):
+        domains = np.array(groups.domains, object)
+        for domain, rule in settings.domains.items():
+            members = np.flatnonzero(domains == domain)
+            if len(members):
+                yield decide(groups.take(members, rule.sources), members + first, domain, rule)
+        first += len(groups.prompt_ids)
+        if progress is not None:
+            progress.advance(len(groups.prompt_ids))
+
+
+def decide(groups: Groups, at: Array, domain: str, rule: DomainRule) -> Picked:
+    """Let a domain's strategies pick from the responses to some of its prompts."""
+    selections = {}
     for table, strategy in rule.strategies().items():
-        if table not in rule.split.asks:
-            continue
-        picks = strategy.select(group)
-        decision.picks[table] = picks
-        for response_id in _picked_ids(strategy, group, picks):
-            row, response = places[response_id]
-            decision.rows[response_id] = row
-            decision.sources[response_id] = response.source
-    return decision
+        if table in rule.split.asks:
+            selections[table] = strategy.select_all(groups)
+            check(strategy, table, groups, selections[table])
+    return Picked(domain, groups, at.astype(np.int32), selections)
+
+
+def check(strategy: Strategy, table: str, groups: Groups, said: Selection) -> None:
+    """Raises `PartError` unless every pick is of whole responses of its own prompt."""
+    name = f"the strategy '{strategy.part_name()}'"
+    count = np.bincount(said.prompt, minlength=len(groups.prompt_ids))
+    silent = np.flatnonzero((count == 0) & (said.refusal == PICKED))
+    if len(silent):
+        where = groups.prompt_ids[silent[0]]
+        raise PartError(f"{name} gave nothing for prompt {where}; it must say why not.")
+    both = np.flatnonzero((count > 0) & (said.refusal != PICKED))
+    if len(both):
+        where = groups.prompt_ids[both[0]]
+        raise PartError(f"{name} both picked from and refused prompt {where}.")
+    pairs = EMITS[table] == "Pair"
+    wrong = said.other < 0 if pairs else said.other >= 0
+    if wrong.any():
+        found, due = ("Choice", "PairChoice") if pairs else ("PairChoice", "Choice")
+        raise PartError(f"{name} gave {found} where {due} is due.")
+    itself = np.flatnonzero(said.row == said.other)
+    if len(itself):
+        where = groups.prompt_ids[said.prompt[itself[0]]]
+        raise PartError(f"{name} paired a response with itself (prompt {where}).")
+    for rows in (said.row, said.other) if pairs else (said.row,):
+        _check_rows(name, groups, said.prompt, rows)
+
+
+def _check_rows(name: str, groups: Groups, prompt: Array, rows: Array) -> None:
+    known = (rows >= 0) & (rows < len(groups))
+    safe = np.where(known, rows, 0)
+    fit = np.zeros(len(rows), np.bool_)
+    if len(groups):
+        fit = known & groups.columns["whole"][safe] & (groups.columns["prompt"][safe] == prompt)
+    bad = np.flatnonzero(~fit)
+    if len(bad):
+        row = int(rows[bad[0]])
+        what = str(groups.columns["id"][row]) if known[bad[0]] else f"row {row}"
+        raise PartError(
+            f"{name} picked {what}, which is no whole response of prompt "
+            f"{groups.prompt_ids[prompt[bad[0]]]}. "
+            "Pick only from group.responses where .whole is true."
+        )
+
+
+@dataclass(frozen=True)
+class Picks:
+    """All picks for one table, in prompt-table order; `[picks]` each."""
+
+    prompt: Array
+    """Position in the prompt table, int32."""
+    source: Array
+    """Source of the response to imitate or of the chosen one, position in `sources`, int16."""
+    place: Array
+    """`[picks, 2]`, int32: shard of that source, and row in it, of that response."""
+    other_source: Array
+    """The same of the rejected response; -1 where there is none."""
+    other_place: Array
+    score: Array
+    """float64, nan where there is none; so are the next two."""
+    other_score: Array
+    margin: Array
+    why: Array
+    """Position in `reasons`, int16."""
+    reasons: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.prompt)
+
+    def take(self, at: Array | slice) -> Picks:
+        """Those at some positions."""
+        names = [name for name in Picks.__dataclass_fields__ if name != "reasons"]
+        return Picks(**{name: getattr(self, name)[at] for name in names}, reasons=self.reasons)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """What was decided about every prompt of a build; `[prompts]` each, in prompt-table order."""
+
+    prompts: PromptTable
+    sources: tuple[str, ...]
+    """In recipe order."""
+    picks: Mapping[str, Picks]
+    """Table (`sft`, `dpo`) -> what its strategies picked, placed or not."""
+    refusal: Mapping[str, Array]
+    """Table -> position in `refusals`, int16; `PICKED`; or `ABSENT` where none was asked."""
+    refusals: tuple[str, ...]
+    placed: Placed
+
+    def gives(self, table: str) -> Array:
+        """Whether the strategy of a table picked anything, bool."""
+        return np.equal(self.refusal[table], PICKED)
+
+    def dropped(self) -> Array:
+        """Positions of the prompts that are in neither table."""
+        return np.flatnonzero(~(self.placed.sft | self.placed.dpo))
+
+    def drop_reason(self, at: int) -> tuple[str, str]:
+        """Stage and reason of a dropped prompt."""
+        blamed = BLAMED[self.placed.blame[at]]
+        code = int(self.refusal[blamed][at]) if blamed else ABSENT
+        return (blamed, self.refusals[code]) if code >= 0 else ("split", UNRULED)
+
+    def rows(self, table: str) -> Array:
+        """Positions of the picks of a table that were placed in it."""
+        return np.flatnonzero(getattr(self.placed, table)[self.picks[table].prompt])
+
+
+class Collector:
+    """Takes in what `decide_all` yields, and keeps what placing and writing need."""
+
+    def __init__(self, prompts: PromptTable, sources: tuple[str, ...]) -> None:
+        self._prompts, self._sources = prompts, sources
+        self._words: dict[str, int] = {}
+        self._reasons: dict[str, int] = {}
+        self._parts: dict[str, list[Picks]] = {"sft": [], "dpo": []}
+        self._refusal = {table: np.full(len(prompts), ABSENT, np.int16) for table in self._parts}
+
+    def add(self, picked: Picked) -> None:
+        """Take in what was picked from some prompts."""
+        source_of = np.array([self._sources.index(s) for s in picked.groups.sources], np.int16)
+        for table, said in picked.selections.items():
+            known = [self._words.setdefault(word, len(self._words)) for word in said.refusals]
+            codes = np.array([*known, ABSENT, PICKED], np.int16)  # from the end: -1, -2
+            self._refusal[table][picked.at] = codes[said.refusal]
+            whys = [self._reasons.setdefault(word, len(self._reasons)) for word in said.reasons]
+            at = picked.groups.columns
+            columns = [at["source"], at["file"], at["row"]]
+            source, file, row = (column[said.row] for column in columns)
+            other_source, other_file, other_row = (column[said.other] for column in columns)
+            none = said.other < 0
+            part = Picks(
+                prompt=picked.at[said.prompt],
+                source=source_of[source],
+                place=np.stack([file, row], 1),
+                other_source=np.where(none, -1, source_of[other_source]).astype(np.int16),
+                other_place=np.stack([other_file, other_row], 1),
+                score=said.score,
+                other_score=said.other_score,
+                margin=said.margin,
+                why=np.array(whys, np.int16)[said.why],
+                reasons=(),
+            )
+            self._parts[table].append(part)
+
+    def placed(self, settings: BuildSettings) -> Decisions:
+        """Everything decided, with each domain's split rule applied; the last call of all."""
+        reasons = tuple(self._reasons)
+        return Decisions(
+            prompts=self._prompts,
+            sources=self._sources,
+            picks={table: _joined(self._parts.pop(table), reasons) for table in ("sft", "dpo")},
+            refusal=self._refusal,
+            refusals=tuple(self._words),
+            placed=place_all(self._prompts, self._refusal, settings),
+        )
 
 
 def place_all(
-    prompts: Sequence[PromptKey], decisions: Sequence[Decision], settings: BuildSettings
-) -> None:
-    """Apply each domain's split rule to its prompts."""
-    items: dict[str, list[Item]] = defaultdict(list)
-    for key, decision in zip(prompts, decisions, strict=True):
-        item = Item(key.id, key.origin, decision.gives("sft"), decision.gives("dpo"))
-        items[key.domain].append(item)
-    places: dict[str, Place] = {}
+    prompts: PromptTable, refusal: Mapping[str, Array], settings: BuildSettings
+) -> Placed:
+    """Apply each domain's split rule to its prompts; `refusal`: as of `Decisions`."""
+    placed = Placed.nowhere(len(prompts))
     for domain, rule in settings.domains.items():
-        places.update(rule.split.place(items[domain]))
-    for key, decision in zip(prompts, decisions, strict=True):
-        decision.place = places.get(key.id, Place())
+        if domain not in prompts.domains:
+            continue
+        at = np.flatnonzero(prompts.domain == prompts.domains.index(domain))
+        items = Items(
+            prompts.names(at),
+            prompts.origin[at],
+            refusal["sft"][at] == PICKED,
+            refusal["dpo"][at] == PICKED,
+        )
+        placed.put(at, rule.split.place_all(items))
+    return placed
 
 
-def drop_reason(decision: Decision) -> tuple[str, str]:
-    """Stage and reason of a dropped prompt."""
-    refusal = decision.picks.get(decision.place.blame)
-    if isinstance(refusal, Refusal):
-        return decision.place.blame, refusal.reason
-    return "split", UNRULED
+def _joined(parts: Sequence[Picks], reasons: tuple[str, ...]) -> Picks:
+    """In prompt-table order; column by column, so that no second copy of all is needed."""
+    parts = parts or [_NONE]
+    order = np.argsort(np.concatenate([part.prompt for part in parts]), kind="stable")
+    names = [name for name in Picks.__dataclass_fields__ if name != "reasons"]
+    columns = {n: np.concatenate([getattr(part, n) for part in parts])[order] for n in names}
+    return Picks(**columns, reasons=reasons)
 
 
-def _picked_ids(strategy: Strategy, group: Group, picks: Picks) -> list[str]:
-    name = f"the strategy '{strategy.part_name()}'"
-    if isinstance(picks, Refusal):
-        return []
-    if not picks:
-        raise PartError(f"{name} gave nothing for prompt {group.prompt_id}; it must say why not.")
-    ids: list[str] = []
-    for pick in picks:
-        if isinstance(pick, PairChoice):
-            if pick.chosen_id == pick.rejected_id:
-                raise PartError(f"{name} paired a response with itself (prompt {group.prompt_id}).")
-            ids += [pick.chosen_id, pick.rejected_id]
-        else:
-            ids.append(pick.response_id)
-    whole = {r.response_id: r.whole for r in group.responses}
-    for response_id in ids:
-        if not whole.get(response_id, False):
-            raise PartError(
-                f"{name} picked {response_id}, which is no whole response of prompt "
-                f"{group.prompt_id}. Pick only from group.responses where .whole is true."
-            )
-    return ids
+_NO_PLACE = np.zeros((0, 2), np.int32)
+_NO_SCORE = np.zeros(0)
+_NO_CODE = np.zeros(0, np.int16)
+_NONE = Picks(
+    np.zeros(0, np.int32), _NO_CODE, _NO_PLACE, _NO_CODE, _NO_PLACE, _NO_SCORE, _NO_SCORE,
+    _NO_SCORE, _NO_CODE, (),
+)  # fmt: skip

@@ -1,223 +1,326 @@
-"""All responses of a workspace with their scores, grouped by prompt; texts stay on disk.
+"""All responses of a workspace with their scores, as columns, prompt block by prompt block.
 
-Held in memory are ids, digests and scores, in arrays (about 100 bytes a response and 20 a
-score); a strategy needs no more. Texts are read again for the picked responses only.
+Texts stay on disk: each row knows the shard (`file`) and the place in it (`row`) where its
+text is. The tables are read side by side, so that memory does not grow with them; a table
+that is not in the order of the prompts (none of the executor's is so) is read whole.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from fusechat.digests import digest_bytes
-from fusechat.parts import Group, Judged, Seen
-from fusechat.records import Status, is_whole
-from fusechat.tables import read_dicts, shards
+from fusechat.groups import FINISHES, STATUSES, Array, Groups, Judgements
+from fusechat.stages.slim import RESPONSES, SCORES, responses, scores
+from fusechat.stages.streams import Cursor, Found, batched, starts_of
+from fusechat.tables import read_columns, shards
 
-STATUSES: tuple[Status, ...] = ("ok", "unscorable", "error")
-_COLUMNS = ["id", "prompt_id", "index", "text", "finish", "tokens"]
-
-
-@dataclass(frozen=True)
-class PromptKey:
-    """What identifies and places a prompt."""
-
-    id: str
-    domain: str
-    origin: str
+PROMPTS = 1000
+"""Prompts of a block."""
 
 
 @dataclass(frozen=True)
-class Judgements:
-    """One annotator's scores, aligned with the responses of a `Pool`; `[responses]` each."""
+class PromptTable:
+    """What identifies and places each prompt, in prompt-table order; `[prompts]` each."""
 
-    status: np.ndarray[Any, Any]
-    """Position in `STATUSES`; -1 where there is no score."""
-    value: np.ndarray[Any, Any]
-    reason: np.ndarray[Any, Any]
-    """Position in `reasons`."""
-    reasons: tuple[str, ...]
-
-    def at(self, row: int) -> Judged | None:
-        """The judgement of one response."""
-        status = int(self.status[row])
-        if status < 0:
-            return None
-        value = float(self.value[row]) if status == 0 else None
-        return Judged(STATUSES[status], value, self.reasons[int(self.reason[row])])
-
-
-@dataclass(frozen=True)
-class Pool:
-    """The responses to `prompts`, sorted by prompt, source and sample index."""
-
-    prompts: tuple[PromptKey, ...]
-    sources: tuple[str, ...]
-    """In recipe order."""
-    files: tuple[tuple[Path, ...], ...]
-    """Shards of each source."""
-    columns: Mapping[str, np.ndarray[Any, Any]]
-    """`id, prompt, source, index, finish, whole, digest, tokens, shard, row`, `[responses]`."""
-    starts: np.ndarray[Any, Any]
-    """`[prompts + 1]`: rows `starts[p]` to `starts[p + 1]` belong to prompt `p`."""
-    judgements: Mapping[str, Judgements]
-
-    @classmethod
-    def read(cls, inputs: Mapping[str, Path], only: str | None = None) -> Pool:
-        """Read the tables of a build's inputs; `only`: the prompt with this id alone.
-
-        `inputs`: `prompts`, `sample/<source>` in recipe order, `annotate/<annotator>` or
-        `annotate/<annotator>@<source>` -> unit folder.
-        """
-        rows = read_dicts(inputs["prompts"] / "prompts", ["id", "domain", "origin"])
-        prompts = tuple(PromptKey(**row) for row in rows if only in (None, row["id"]))
-        samples = _named(inputs, "sample/")
-        sources = tuple(name for name, _ in samples)
-        files = tuple(tuple(shards(folder / "data")) for _, folder in samples)
-        columns = _responses(prompts, files)
-        starts = np.searchsorted(columns["prompt"], np.arange(len(prompts) + 1))
-        annotations: dict[str, list[Path]] = defaultdict(list)
-        for name, folder in _named(inputs, "annotate/"):
-            annotations[name.partition("@")[0]].append(folder / "data")
-        ids = pa.array(columns["id"], pa.string())
-        judgements = {name: _judgements(ids, folders) for name, folders in annotations.items()}
-        return cls(prompts, sources, files, columns, starts, judgements)
+    ids: pa.Array
+    domain: Array
+    """Position in `domains`, int32."""
+    domains: tuple[str, ...]
+    origin: Array
+    """Position in `origins`, int32."""
+    origins: tuple[str, ...]
 
     def __len__(self) -> int:
-        return len(self.columns["id"])
+        return len(self.ids)
 
-    def group(self, prompt: int, sources: Iterable[str] | None = None) -> tuple[Group, list[int]]:
-        """The responses to one prompt, of `sources` where given, and their rows in this pool."""
-        wanted = [s for s in self.sources if sources is None or s in set(sources)]
-        rows = [
-            row
-            for row in range(int(self.starts[prompt]), int(self.starts[prompt + 1]))
-            if self.sources[self.columns["source"][row]] in wanted
-        ]
-        key = self.prompts[prompt]
-        seen = tuple(self._seen(row) for row in rows)
-        return Group(key.id, key.domain, tuple(wanted), seen), rows
+    def names(self, at: Array) -> Array:
+        """The ids of some prompts as UTF-8 (`S`): a quarter of the memory that texts need."""
+        parts = [np.zeros(0, "S1")]
+        for start in range(0, len(at), PROMPTS):
+            some = self.ids.take(pa.array(at[start : start + PROMPTS]))
+            parts.append(np.array(some.cast(pa.binary()).to_pylist(), "S"))
+        return np.concatenate(parts)
 
-    def texts(self, rows: Iterable[int]) -> dict[int, str]:
-        """The texts of some responses, read from their shards."""
-        by_shard: dict[tuple[int, int], list[int]] = defaultdict(list)
-        for row in sorted(set(rows)):
-            place = (int(self.columns["source"][row]), int(self.columns["shard"][row]))
-            by_shard[place].append(row)
-        found: dict[int, str] = {}
-        for (source, shard), members in by_shard.items():
-            column = pq.read_table(self.files[source][shard], columns=["text"]).column("text")
-            texts = column.take(pa.array(self.columns["row"][members])).to_pylist()
-            found.update(zip(members, texts, strict=True))
-        return found
+    @classmethod
+    def read(cls, unit: Path) -> PromptTable:
+        """Read that of a prompts unit."""
+        tables = [read_columns(p, ["id", "domain", "origin"]) for p in shards(unit / "prompts")]
+        table = pa.concat_tables(tables)
+        ids = table["id"].combine_chunks()
+        if pc.count_distinct(ids).as_py() != len(ids):
+            raise ValueError("a prompt id occurs twice in the prompt table")
+        return cls(ids, *encoded(table["domain"]), *encoded(table["origin"]))
 
-    def _seen(self, row: int) -> Seen:
-        at = self.columns
-        judged = {name: column.at(row) for name, column in self.judgements.items()}
-        tokens = int(at["tokens"][row])
-        return Seen(
-            response_id=at["id"][row],
-            source=self.sources[at["source"][row]],
-            index=int(at["index"][row]),
-            finish=at["finish"][row],
-            whole=bool(at["whole"][row]),
-            text_digest=at["digest"][row].decode(),
-            tokens=None if tokens < 0 else tokens,
-            scores={name: score for name, score in judged.items() if score is not None},
+
+@dataclass(frozen=True)
+class Tables:
+    """Where the tables of a build's inputs are."""
+
+    prompts: Path
+    samples: Mapping[str, Path]
+    """Source, in recipe order -> its unit's folder."""
+    annotations: Mapping[str, tuple[Path, ...]]
+    """Annotator -> its units' folders, one or one for each source."""
+
+    @classmethod
+    def of(cls, inputs: Mapping[str, Path]) -> Tables:
+        """`inputs`: `prompts`, `sample/<source>` in recipe order, `annotate/<annotator>` or
+        `annotate/<annotator>@<source>` -> unit folder."""
+        annotations: dict[str, list[Path]] = defaultdict(list)
+        for name, folder in _named(inputs, "annotate/").items():
+            annotations[name.partition("@")[0]].append(folder)
+        return cls(
+            inputs["prompts"],
+            _named(inputs, "sample/"),
+            {name: tuple(folders) for name, folders in annotations.items()},
         )
 
+    def __hash__(self) -> int:
+        return hash((self.prompts, *self.samples.values()))
 
-def _named(inputs: Mapping[str, Path], prefix: str) -> list[tuple[str, Path]]:
-    return [
-        (unit.removeprefix(prefix), folder)
+    @cached_property
+    def scored(self) -> list[Path]:
+        """The folders of all annotate units."""
+        return [folder for folders in self.annotations.values() for folder in folders]
+
+
+def blocks(inputs: Mapping[str, Path], prompts_per_block: int = PROMPTS) -> Iterator[Groups]:
+    """The judged responses to all prompts, in prompt-table order, some prompts at a time.
+
+    `inputs`: see `Tables.of`. Columns of the groups beyond the usual: `file`, `row`.
+    """
+    tables, prompts = Tables.of(inputs), PromptTable.read(inputs["prompts"])
+    reader = _reader(tables, prompts, prompts_per_block)
+    if reader is None:
+        everything = _groups(prompts, tables, *_all(tables, prompts.ids))
+        for first in range(0, len(prompts), prompts_per_block):
+            yield everything.take(range(first, min(first + prompts_per_block, len(prompts))))
+        return
+    for first in range(0, len(prompts), prompts_per_block):
+        some = _slice(prompts, first, prompts_per_block)
+        yield _groups(some, tables, *reader.next(some.ids))
+
+
+def groups_of(inputs: Mapping[str, Path], prompt_id: str) -> Groups:
+    """The judged responses to one prompt, wherever they stand in the tables."""
+    tables, prompts = Tables.of(inputs), PromptTable.read(inputs["prompts"])
+    found = pc.index(prompts.ids, prompt_id).as_py()
+    some = _slice(prompts, found, 1)
+    return _groups(some, tables, *_all(tables, some.ids))
+
+
+def texts_of(inputs: Mapping[str, Path], groups: Groups, rows: Iterable[int]) -> dict[int, str]:
+    """The texts of some responses of `groups`, read from their shards."""
+    folders = list(Tables.of(inputs).samples.values())
+    by_shard: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for row in sorted(set(rows)):
+        place = (int(groups.columns["source"][row]), int(groups.columns["file"][row]))
+        by_shard[place].append(row)
+    found: dict[int, str] = {}
+    for (source, file), members in by_shard.items():
+        path = shards(folders[source] / "data")[file]
+        column = read_columns(path, ["text"])["text"]
+        taken = column.take(pa.array(groups.columns["row"][members])).to_pylist()
+        found.update(zip(members, taken, strict=True))
+    return found
+
+
+def encoded(column: pa.ChunkedArray) -> tuple[Array, tuple[str, ...]]:
+    """Codes (int32) of a text column and what they stand for, in order of appearance."""
+    if not len(column):
+        return np.zeros(0, np.int32), ()
+    one = column.combine_chunks().dictionary_encode()
+    return np.asarray(one.indices.to_numpy(), np.int32), tuple(one.dictionary.to_pylist())
+
+
+def _named(inputs: Mapping[str, Path], prefix: str) -> dict[str, Path]:
+    return {
+        unit.removeprefix(prefix): folder
         for unit, folder in inputs.items()
         if unit.startswith(prefix)
-    ]
-
-
-def _responses(
-    prompts: Sequence[PromptKey], files: Sequence[Sequence[Path]]
-) -> dict[str, np.ndarray[Any, Any]]:
-    positions = {key.id: number for number, key in enumerate(prompts)}
-    if len(positions) != len(prompts):
-        raise ValueError("a prompt id occurs twice in the prompt table")
-    parts = [
-        part
-        for source, paths in enumerate(files)
-        for shard, path in enumerate(paths)
-        if (part := _shard(path, positions, source, shard)) is not None
-    ]
-    if not parts:
-        parts = [_columns([], [], 0, 0)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    order = np.lexsort(tuple(columns[name] for name in ("index", "source", "prompt")))
-    return {name: values[order] for name, values in columns.items()}
-
-
-def _shard(
-    path: Path, positions: Mapping[str, int], source: int, shard: int
-) -> dict[str, np.ndarray[Any, Any]] | None:
-    owners = pq.read_table(path, columns=["prompt_id"]).column("prompt_id").to_pylist()
-    rows = [row for row, owner in enumerate(owners) if owner in positions]
-    if not rows:
-        return None
-    table = pq.read_table(path, columns=_COLUMNS).take(pa.array(rows))
-    records = table.to_pylist()
-    for record in records:
-        record["prompt"] = positions[record["prompt_id"]]
-    return _columns(records, rows, source, shard)
-
-
-def _columns(
-    records: Sequence[Mapping[str, Any]], rows: Sequence[int], source: int, shard: int
-) -> dict[str, np.ndarray[Any, Any]]:
-    def column(name: str, kind: Any) -> np.ndarray[Any, Any]:
-        return np.array([record[name] for record in records], dtype=kind)
-
-    count = len(records)
-    return {
-        "id": column("id", object),
-        "prompt": column("prompt", np.int32),
-        "index": column("index", np.int32),
-        "finish": column("finish", object),
-        "source": np.full(count, source, np.int16),
-        "shard": np.full(count, shard, np.int32),
-        "row": np.array(rows, np.int32),
-        "tokens": np.array([-1 if r["tokens"] is None else r["tokens"] for r in records], np.int32),
-        "whole": np.array([is_whole(r["finish"], r["text"]) for r in records], np.bool_),
-        "digest": np.array([_text_digest(r["text"]) for r in records], "S16"),
     }
 
 
-def _text_digest(text: str) -> bytes:
-    return digest_bytes(text.encode("utf-8", "surrogatepass")).encode()
+def _slice(prompts: PromptTable, first: int, count: int) -> PromptTable:
+    part = slice(first, first + count)
+    return PromptTable(
+        prompts.ids[part], prompts.domain[part], prompts.domains,
+        prompts.origin[part], prompts.origins,
+    )  # fmt: skip
 
 
-def _judgements(ids: pa.Array, folders: Sequence[Path]) -> Judgements:
-    count = len(ids)
+Starts = Mapping[int, tuple[int, int]]
+"""Source -> file and row where its scores begin."""
+_OWNERS = pa.schema([RESPONSES.field("id"), RESPONSES.field("prompt_id")])
+_KEYS = pa.schema([SCORES.field("response_id")])
+
+
+class _Reader:
+    """The rows of the tables side by side, where all are in prompt order."""
+
+    def __init__(
+        self,
+        tables: Tables,
+        starts: Mapping[Path, Starts],
+        owned: pa.Schema = RESPONSES,
+        judged: pa.Schema = SCORES,
+    ) -> None:
+        """`starts`: of the annotate units whose scores stand source after source."""
+        self._samples = [
+            Cursor(batched(responses(unit, owned.names)), owned, "prompt_id")
+            for unit in tables.samples.values()
+        ]
+        self._scores = {
+            name: [one for unit in units for one in _cursors(unit, starts.get(unit), judged)]
+            for name, units in tables.annotations.items()
+        }
+
+    def next(self, ids: pa.Array) -> tuple[list[Found], dict[str, list[Found]]]:
+        """The responses to these prompts by source, and their scores by annotator."""
+        found = [cursor.leading(ids) for cursor in self._samples]
+        known = _ids([one.table for one in found])
+        # As the annotate stage writes them: by prompt, source, sample.
+        order = np.argsort(np.concatenate([one.at for one in found]), kind="stable")
+        sorted_ids = known.take(pa.array(order)) if self._scores else known
+        judged: dict[str, list[Found]] = {}
+        for name, cursors in self._scores.items():
+            judged[name] = []
+            for source, cursor in cursors:
+                if source is None:
+                    part = cursor.leading(sorted_ids)
+                    judged[name].append(Found(part.table, order[part.at]))
+                    continue
+                before = sum(len(one) for one in found[:source])
+                part = cursor.leading(known[before : before + len(found[source])])
+                judged[name].append(Found(part.table, part.at + before))
+        return found, judged
+
+    def undone(self) -> tuple[bool, set[str]]:
+        """Whether any response is left over, and of which annotators there are scores left."""
+        left = {
+            name for name, cursors in self._scores.items() if not all(c.done for _, c in cursors)
+        }
+        return not all(cursor.done for cursor in self._samples), left
+
+
+def _reader(tables: Tables, prompts: PromptTable, per_block: int) -> _Reader | None:
+    """None where a table is in no known order.
+
+    Samples are in prompt order. Scores are so, too, or source after source, each in prompt
+    order (as earlier versions wrote them). Only what is read to its end is in order, so the
+    keys of all tables are read once before the tables are.
+    """
+    keys = _Reader(tables, {}, _OWNERS, _KEYS)
+    for first in range(0, len(prompts), per_block):
+        keys.next(prompts.ids[first : first + per_block])
+    left_over, unknown = keys.undone()
+    if left_over:
+        return None
+    starts: dict[Path, Starts] = {}
+    for unit in (unit for name in unknown for unit in tables.annotations[name]):
+        ids = (
+            (source, table["id"])
+            for source, folder in enumerate(tables.samples.values())
+            for table in responses(folder, ["id"])
+        )
+        judged = enumerate(table["response_id"] for table in scores(unit, ["response_id"]))
+        by_source = starts_of(judged, ids)
+        if by_source is None:
+            return None
+        starts[unit] = by_source
+    return _Reader(tables, starts)
+
+
+def _cursors(
+    unit: Path, starts: Starts | None, schema: pa.Schema
+) -> list[tuple[int | None, Cursor]]:
+    """A place in the scores of each source (or of all: None) of one unit."""
+    places: dict[int | None, tuple[int, int]] = {None: (0, 0)}
+    if starts is not None:
+        places = {source: place for source, place in starts.items()}  # noqa: C416 - wider key
+    return [
+        (source, Cursor(batched(scores(unit, schema.names, file)), schema, "response_id", row))
+        for source, (file, row) in places.items()
+    ]
+
+
+def _ids(found: Sequence[pa.Table]) -> pa.Array:
+    chunks = [chunk for one in found for chunk in one["id"].chunks]
+    return pa.chunked_array(chunks, pa.string()).combine_chunks()
+
+
+def _all(tables: Tables, ids: pa.Array) -> tuple[list[Found], dict[str, list[Found]]]:
+    """All responses to these prompts by source, and their scores by annotator, in any order."""
+    found = [
+        Found.among(responses(unit), RESPONSES, "prompt_id", ids)
+        for unit in tables.samples.values()
+    ]
+    known = _ids([one.table for one in found])
+    judged = {
+        name: [
+            Found.among(scores(unit, SCORES.names), SCORES, "response_id", known) for unit in units
+        ]
+        for name, units in tables.annotations.items()
+    }
+    return found, judged
+
+
+def _groups(
+    prompts: PromptTable,
+    tables: Tables,
+    found: Sequence[Found],
+    judged: Mapping[str, Sequence[Found]],
+) -> Groups:
+    table = pa.concat_tables([RESPONSES.empty_table(), *(one.table for one in found)])
+    owner = np.concatenate([np.zeros(0, np.int32), *(one.at for one in found)]).astype(np.int32)
+    source = np.repeat(np.arange(len(found), dtype=np.int16), [len(one) for one in found])
+    columns: dict[str, Array] = {"prompt": owner, "source": source, **_columns(table)}
+    order = np.lexsort((columns["index"], source, owner))
+    columns = {name: values[order] for name, values in columns.items()}
+    count = len(prompts)
+    return Groups(
+        prompt_ids=tuple(prompts.ids.to_pylist()),
+        domains=tuple(prompts.domains[code] for code in prompts.domain),
+        sources=tuple(tables.samples),
+        columns=columns,
+        starts=np.searchsorted(columns["prompt"], np.arange(count + 1)),
+        judgements={n: _judgements(parts, len(table)).take(order) for n, parts in judged.items()},
+    )
+
+
+def _columns(table: pa.Table) -> dict[str, Array]:
+    finish = pc.index_in(table["finish"], value_set=pa.array(FINISHES))
+    return {
+        "id": table["id"].to_numpy(),
+        "index": table["index"].to_numpy(),
+        "finish": finish.to_numpy().astype(np.int8),
+        "whole": table["whole"].to_numpy(),
+        "digest": table["digest"].to_numpy().astype("S16"),
+        "tokens": pc.fill_null(table["tokens"], -1).to_numpy(),
+        "file": table["file"].to_numpy(),
+        "row": table["row"].to_numpy(),
+    }
+
+
+def _judgements(found: Sequence[Found], count: int) -> Judgements:
     status = np.full(count, -1, np.int8)
     value = np.full(count, np.nan)
     reason = np.zeros(count, np.int32)
-    reasons: dict[str, int] = {}
-    for folder in (folder for folder in folders if shards(folder)):
-        names = ["response_id", "status", "value", "reason", "against"]
-        table = pa.concat_tables([pq.read_table(shard, columns=names) for shard in shards(folder)])
-        # A pairwise judgement is of two responses, not a score of one.
-        table = table.filter(pc.is_null(table["against"])).combine_chunks()
-        rows = pc.index_in(table["response_id"], value_set=ids)
-        table = table.filter(pc.is_valid(rows))
-        at = np.asarray(rows.drop_null().to_numpy(), dtype=np.int64)
-        codes = [STATUSES.index(word) for word in table["status"].to_pylist()]
-        status[at] = codes
-        value[at] = table["value"].to_numpy()
-        words = table["reason"].to_pylist()
-        reason[at] = [reasons.setdefault(word, len(reasons)) for word in words]
-    return Judgements(status, value, reason, tuple(reasons) or ("",))
+    words: dict[str, int] = {}
+    for one in found:
+        table = one.table
+        codes = pc.index_in(table["status"], value_set=pa.array(STATUSES)).to_numpy()
+        status[one.at] = codes
+        value[one.at] = table["value"].to_numpy()
+        own, known = encoded(table["reason"])
+        mapped = np.array([words.setdefault(word, len(words)) for word in known], np.int32)
+        reason[one.at] = mapped[own] if len(own) else own
+    return Judgements(status, value, reason, tuple(words) or ("",))

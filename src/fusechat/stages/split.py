@@ -8,15 +8,20 @@ strategies; a rule only places prompts. Every prompt gets exactly one place, exc
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Annotated, ClassVar, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusechat.digests import digest
+from fusechat.digests import DIGEST_LENGTH, digest
+from fusechat.groups import Array
+
+BLAMED: tuple[Literal["", "sft", "dpo"], ...] = ("", "sft", "dpo")
+NO_RESPONSE, NO_PAIR = 1, 2
+"""Positions in `BLAMED`."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +47,51 @@ class Place:
     """The strategy whose refusal is the reason for the drop."""
 
 
-SFT, DPO, BOTH = Place(sft=True), Place(dpo=True), Place(sft=True, dpo=True)
-NO_RESPONSE, NO_PAIR = Place(blame="sft"), Place(blame="dpo")
+@dataclass(frozen=True)
+class Items:
+    """What a rule knows of many prompts, in prompt-table order; `[prompts]` each."""
+
+    prompt_id: Array
+    """Text, as objects or bytes (`S`)."""
+    origin: Array
+    """A number for each prompt set, in any order."""
+    has_response: Array
+    has_pair: Array
+
+    def __len__(self) -> int:
+        return len(self.prompt_id)
+
+    def texts(self) -> Iterator[str]:
+        """The ids as texts, one by one."""
+        for one in self.prompt_id:
+            yield one.decode() if isinstance(one, bytes) else one
+
+    def take(self, at: Array) -> Items:
+        """Those at some positions."""
+        return Items(self.prompt_id[at], self.origin[at], self.has_response[at], self.has_pair[at])
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where many prompts go; `[prompts]` each."""
+
+    sft: Array
+    """bool"""
+    dpo: Array
+    """bool"""
+    blame: Array
+    """Position in `BLAMED`, int8."""
+
+    @classmethod
+    def nowhere(cls, count: int) -> Placed:
+        """None of them anywhere yet."""
+        return cls(*(np.zeros(count, kind) for kind in (np.bool_, np.bool_, np.int8)))
+
+    def put(self, at: Array, other: Placed) -> None:
+        """Take over the places of the prompts at some positions."""
+        self.sft[at], self.dpo[at], self.blame[at] = other.sft, other.dpo, other.blame
+
+
 Places = dict[str, Place]
 
 
@@ -57,6 +105,23 @@ class Rule(BaseModel):
 
     def place(self, items: Sequence[Item]) -> Places:
         """The place of every prompt of one domain, given in prompt-table order."""
+        origins = {item.origin: number for number, item in enumerate(items)}
+        placed = self.place_all(
+            Items(
+                np.array([item.prompt_id for item in items], object),
+                np.array([origins[item.origin] for item in items], np.int32),
+                np.array([item.has_response for item in items], np.bool_),
+                np.array([item.has_pair for item in items], np.bool_),
+            )
+        )
+        columns = (placed.sft.tolist(), placed.dpo.tolist(), placed.blame.tolist())
+        return {
+            item.prompt_id: Place(sft, dpo, BLAMED[blame])
+            for item, sft, dpo, blame in zip(items, *columns, strict=True)
+        }
+
+    def place_all(self, items: Items) -> Placed:
+        """The same as columns."""
         raise NotImplementedError
 
 
@@ -71,26 +136,30 @@ class _Drawn(Rule):
     seed: int = 42
     """Of `order: shuffle`."""
 
-    def place(self, items: Sequence[Item]) -> Places:
+    def place_all(self, items: Items) -> Placed:
         """The places of the prompts of each set, one set after the other."""
-        places: Places = {}
-        for members in self._sets(items):
-            places.update(self._place_set(members))
-        return places
+        if self.per == "domain":
+            return self._place_set(items)
+        placed = Placed.nowhere(len(items))
+        for origin in np.unique(items.origin):
+            members = np.flatnonzero(items.origin == origin)
+            placed.put(members, self._place_set(items.take(members)))
+        return placed
 
-    def _place_set(self, members: Sequence[Item]) -> Places:
+    def _place_set(self, items: Items) -> Placed:
         raise NotImplementedError
 
-    def _sets(self, items: Sequence[Item]) -> list[list[Item]]:
-        sets: dict[str, list[Item]] = defaultdict(list)
-        for item in items:
-            sets[item.origin if self.per == "origin" else ""].append(item)
-        return list(sets.values())
-
-    def _drawn(self, items: Iterable[Item]) -> list[Item]:
+    def _drawn(self, items: Items) -> Array:
+        """Positions of the prompts in the order in which they are drawn."""
         if self.order == "sequential":
-            return list(items)
-        return sorted(items, key=lambda item: (digest([self.seed, item.prompt_id]), item.prompt_id))
+            return np.arange(len(items))
+        keys = (digest([self.seed, prompt_id]).encode() for prompt_id in items.texts())
+        draws = np.fromiter(keys, f"S{DIGEST_LENGTH}", len(items))
+        order = np.argsort(draws, kind="stable")
+        if (draws[order][1:] == draws[order][:-1]).any():  # then the ids decide
+            ids = list(items.texts())
+            order = np.array(sorted(order.tolist(), key=lambda at: (draws[at], ids[at])), np.int64)
+        return order
 
 
 class _Shared(_Drawn):
@@ -119,22 +188,16 @@ class FilterThenShare(_Shared):
 
     rule: Literal["filter_then_share"]
 
-    def _place_set(self, members: Sequence[Item]) -> Places:
-        places: Places = {}
-        both = [item for item in members if item.has_pair and item.has_response]
-        only_sft = []
-        for item in members:
-            if item.has_pair:
-                places[item.prompt_id] = NO_RESPONSE
-            elif item.has_response and self.no_pair_to_sft:
-                only_sft.append(item)
-                places[item.prompt_id] = SFT
-            else:
-                places[item.prompt_id] = NO_PAIR
-        count = max(0, self._sft_count(len(both) + len(only_sft)) - len(only_sft))
-        for number, item in enumerate(self._drawn(both)):
-            places[item.prompt_id] = SFT if number < count else DPO
-        return places
+    def _place_set(self, items: Items) -> Placed:
+        both = np.flatnonzero(items.has_pair & items.has_response)
+        only_sft = ~items.has_pair & items.has_response & self.no_pair_to_sft
+        rest = int(only_sft.sum())
+        count = max(0, self._sft_count(len(both) + rest) - rest)
+        drawn = both[self._drawn(items.take(both))]
+        sft, dpo = only_sft.copy(), np.zeros(len(items), np.bool_)
+        sft[drawn[:count]] = True
+        dpo[drawn[count:]] = True
+        return Placed(sft, dpo, _blame(sft | dpo, np.where(items.has_pair, NO_RESPONSE, NO_PAIR)))
 
 
 class SplitThenFilter(_Shared):
@@ -145,19 +208,13 @@ class SplitThenFilter(_Shared):
 
     rule: Literal["split_then_filter"]
 
-    def _place_set(self, members: Sequence[Item]) -> Places:
-        count = self._sft_count(len(members))
-        return {
-            item.prompt_id: self._place_one(item, number < count)
-            for number, item in enumerate(self._drawn(members))
-        }
-
-    def _place_one(self, item: Item, to_sft: bool) -> Place:
-        if to_sft:
-            return SFT if item.has_response else NO_RESPONSE
-        if item.has_pair:
-            return DPO
-        return SFT if self.no_pair_to_sft and item.has_response else NO_PAIR
+    def _place_set(self, items: Items) -> Placed:
+        for_sft = np.zeros(len(items), np.bool_)
+        for_sft[self._drawn(items)[: self._sft_count(len(items))]] = True
+        dpo = ~for_sft & items.has_pair
+        moved = ~for_sft & ~items.has_pair & self.no_pair_to_sft
+        sft = (for_sft | moved) & items.has_response
+        return Placed(sft, dpo, _blame(sft | dpo, np.where(for_sft, NO_RESPONSE, NO_PAIR)))
 
 
 class PairElseSft(_Drawn):
@@ -172,20 +229,17 @@ class PairElseSft(_Drawn):
     allow_overlap: bool = False
     """Whether a prompt that gives a pair also gives an SFT row."""
 
-    def _place_set(self, members: Sequence[Item]) -> Places:
-        pairs = [item for item in members if item.has_pair]
-        used = sum(item.has_pair or item.has_response for item in members)
+    def _place_set(self, items: Items) -> Placed:
+        dpo = items.has_pair.copy()
         if self.dpo_fraction is not None:
+            pairs = np.flatnonzero(items.has_pair)
+            used = int((items.has_pair | items.has_response).sum())
+            drawn = pairs[self._drawn(items.take(pairs))]
             # A pair without an SFT response cannot go to SFT, so it stays first.
-            drawn = sorted(self._drawn(pairs), key=lambda item: item.has_response)
-            pairs = drawn[: math.floor(share_of(self.dpo_fraction, used))]
-        to_dpo = {item.prompt_id for item in pairs}
-        return {item.prompt_id: self._place_one(item, to_dpo) for item in members}
-
-    def _place_one(self, item: Item, to_dpo: set[str]) -> Place:
-        if item.prompt_id in to_dpo:
-            return BOTH if self.allow_overlap and item.has_response else DPO
-        return SFT if item.has_response else NO_RESPONSE
+            drawn = drawn[np.argsort(items.has_response[drawn], kind="stable")]
+            dpo[drawn[math.floor(share_of(self.dpo_fraction, used)) :]] = False
+        sft = items.has_response & (~dpo | self.allow_overlap)
+        return Placed(sft, dpo, _blame(sft | dpo, NO_RESPONSE))
 
 
 class SftOnly(Rule):
@@ -195,9 +249,10 @@ class SftOnly(Rule):
 
     rule: Literal["sft_only"]
 
-    def place(self, items: Sequence[Item]) -> Places:
+    def place_all(self, items: Items) -> Placed:
         """SFT or dropped."""
-        return {item.prompt_id: SFT if item.has_response else NO_RESPONSE for item in items}
+        sft = items.has_response.copy()
+        return Placed(sft, np.zeros(len(items), np.bool_), _blame(sft, NO_RESPONSE))
 
 
 class DpoOnly(Rule):
@@ -207,9 +262,14 @@ class DpoOnly(Rule):
 
     rule: Literal["dpo_only"]
 
-    def place(self, items: Sequence[Item]) -> Places:
+    def place_all(self, items: Items) -> Placed:
         """DPO or dropped."""
-        return {item.prompt_id: DPO if item.has_pair else NO_PAIR for item in items}
+        dpo = items.has_pair.copy()
+        return Placed(np.zeros(len(items), np.bool_), dpo, _blame(dpo, NO_PAIR))
+
+
+def _blame(used: Array, otherwise: Array | int) -> Array:
+    return np.where(used, 0, otherwise).astype(np.int8)
 
 
 SplitRule = Annotated[

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import ClassVar, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 from fusechat.digests import digest
-from fusechat.parts import Choice, Group, Refusal, Seen, Strategy
+from fusechat.groups import select_each
+from fusechat.parts import (
+    Choice,
+    Group,
+    Groups,
+    Refusal,
+    Seen,
+    Selection,
+    Strategy,
+)
+from fusechat.strategies._best_columns import best_details, select_best
+from fusechat.strategies._columns import in_tie_order
 from fusechat.strategies._common import by_source, eligible, left_out, shares_right, value_of
 
 
@@ -53,7 +64,21 @@ class BestOf(Strategy):
         best = list(picks.values())
         if self.responses_per_prompt == 1:
             best = best[:1]
-        return [Choice(r.response_id, self._score(r), self._reason()) for r in best]
+        return [Choice(r.response_id, self._score(r), self.reason()) for r in best]
+
+    def select_all(self, groups: Groups) -> Selection:
+        """The same of many prompts at once, and of each source alone."""
+        if not groups.sources or not in_tie_order(groups):
+            return select_each(self, groups)
+        return select_best(self, groups)
+
+    def refusal_details(
+        self, groups: Groups, said: Selection, prompts: Sequence[int]
+    ) -> Sequence[Mapping[str, Any]]:
+        """The details of some refusals, from what `select_all` said."""
+        if not groups.sources or not in_tie_order(groups):
+            return super().refusal_details(groups, said, prompts)
+        return best_details(self, groups, said, prompts)
 
     def _score(self, response: Seen) -> float | None:
         return None if self.by is None else value_of(response, self.by)
@@ -68,7 +93,8 @@ class BestOf(Strategy):
         draw = digest([self.seed, group.prompt_id, response.source, response.index])
         return (draw, *order)
 
-    def _reason(self) -> str:
+    def reason(self) -> str:
+        """Why a response is picked, in words."""
         rank = "highest score" if self.by else "first"
         return f"{rank} among right responses" if self.correct_by else rank
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fusechat.parts import Seen
-from fusechat.strategies._common import SameSourcePairs, eligible
+from fusechat.groups import Array
+from fusechat.parts import Groups, Seen
+from fusechat.strategies._columns import Eligible
+from fusechat.strategies._common import eligible
+from fusechat.strategies._pairs import SameSourcePairs
 
 
 class CorrectOverIncorrect(SameSourcePairs):
@@ -47,11 +50,21 @@ class CorrectOverIncorrect(SameSourcePairs):
                     f"{setting} compares scores, but with by: null there are none. Remove it.",
                 )
 
-    def _needs_higher(self) -> bool:
+    def needs_higher(self) -> bool:
+        """Whether a gap of 0 or below is never allowed."""
         return self.require_higher_score
 
-    def _by(self) -> str | None:
+    def ranked_by(self) -> str | None:
+        """The annotator whose scores make the gap."""
         return self.by
+
+    def positives_all(self, groups: Groups) -> Eligible:
+        """The right responses."""
+        return Eligible.of(groups, self.by, self.correct_by, correct=True)
+
+    def negatives_all(self, groups: Groups, positives: Eligible, chosen: Array) -> Eligible:
+        """The wrong responses."""
+        return Eligible.of(groups, self.by, self.correct_by, correct=False)
 
     def _positives(self, responses: Sequence[Seen]) -> tuple[list[Seen], str]:
         return eligible(responses, self.by, self.correct_by, correct=True)

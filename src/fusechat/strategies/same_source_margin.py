@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fusechat.parts import Seen
-from fusechat.strategies._common import SameSourcePairs, eligible
+from fusechat.groups import Array
+from fusechat.parts import Groups, Seen
+from fusechat.strategies._columns import NOWHERE, Eligible
+from fusechat.strategies._common import eligible
+from fusechat.strategies._pairs import SameSourcePairs
+
+ALONE = "only one scored response"
 
 
 class SameSourceMargin(SameSourcePairs):
@@ -20,8 +25,19 @@ class SameSourceMargin(SameSourcePairs):
     by: str
     """Annotator whose scores rank the responses, for example a reward model."""
 
-    def _by(self) -> str | None:
+    def ranked_by(self) -> str:
+        """The annotator whose scores make the gap."""
         return self.by
+
+    def positives_all(self, groups: Groups) -> Eligible:
+        """All whole and scored responses."""
+        return Eligible.of(groups, self.by)
+
+    def negatives_all(self, groups: Groups, positives: Eligible, chosen: Array) -> Eligible:
+        """The same but for the chosen one."""
+        others = positives.rows.copy()
+        others[chosen[chosen != NOWHERE]] = False
+        return Eligible((others,), (ALONE,))
 
     def _positives(self, responses: Sequence[Seen]) -> tuple[list[Seen], str]:
         return eligible(responses, self.by)
@@ -29,4 +45,4 @@ class SameSourceMargin(SameSourcePairs):
     def _negatives(self, responses: Sequence[Seen], chosen: Seen) -> tuple[list[Seen], str]:
         scored, _ = eligible(responses, self.by)
         others = [r for r in scored if r.response_id != chosen.response_id]
-        return others, "" if others else "only one scored response"
+        return others, "" if others else ALONE

@@ -1,0 +1,219 @@
+"""`fusechat what-if`: what other build rules would give, from the scores that are there."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+
+from fusechat.errors import Fault, RecipeError, StaleInputError
+from fusechat.planner import Plan, plan
+from fusechat.recipe import Recipe, read_recipe
+from fusechat.recipe_file import near
+from fusechat.stages.build_settings import BuildSettings
+
+
+def what_if(options: argparse.Namespace) -> int:
+    """Print the yield of the build as the recipe has it beside that under other rules.
+
+    `options`: `recipe`, `set` (list of KEY=VALUE below `build.`), `sources` (names with commas
+    between, or None), `drop_one` (bool), `workspace`, `json`. Writes nothing. Raises
+    `RecipeError` for faults of the call and `StaleInputError` where scores are missing.
+    """
+    from fusechat.stages import what_if as stage
+
+    changes = _changes(options.set)
+    recipe, changed = _recipe(options, {}), _recipe(options, changes)
+    assert recipe.build is not None
+    assert changed.build is not None
+    now, variants = _variants(options, recipe, changed.build, list(changes))
+    planned = plan(recipe, options.workspace)
+    inputs = {name: planned.path(planned[name]) for name in _finished(planned, options)}
+    found = stage.what_if(inputs, now, variants)
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+        return 0
+    print("\n".join(lines(found)))
+    return 0
+
+
+def _changes(pairs: Sequence[str]) -> dict[str, Any]:
+    out, faults = {}, []
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            message = "write KEY=VALUE, such as build.chat.dpo.max_margin=0.2."
+            faults.append(Fault("--set", pair, message))
+        elif not key.startswith("build."):
+            message = (
+                "what-if changes only keys below 'build.': any other would need new responses or "
+                "scores. To see what would run then: fusechat check RECIPE --set ..."
+            )
+            faults.append(Fault("--set", key, message))
+        else:
+            try:
+                out[key] = yaml.safe_load(value)
+            except yaml.YAMLError:
+                faults.append(Fault("--set", key, f"the value is not YAML: {value}"))
+    if faults:
+        raise RecipeError(faults)
+    return out
+
+
+def _recipe(options: argparse.Namespace, changes: Mapping[str, Any]) -> Recipe:
+    recipe, faults, _ = read_recipe(options.recipe, changes)
+    if recipe is not None and recipe.build is None:
+        message = "there is no build section, so there is nothing to compare."
+        faults = [*faults, Fault(str(options.recipe), "build", message)]
+    if faults or recipe is None:
+        raise RecipeError(faults)
+    return recipe
+
+
+def _variants(
+    options: argparse.Namespace, recipe: Recipe, changed: BuildSettings, keys: Sequence[str]
+) -> tuple[BuildSettings, dict[str, BuildSettings]]:
+    """The build to compare with, and the others by name."""
+    from fusechat.stages.what_if import without_sources
+
+    assert recipe.build is not None
+    sources = _sources(options, recipe)
+    if options.sources is not None:
+        changed = without_sources(changed, sources)
+    if options.drop_one:
+        names = [
+            s for s in sources if any(s in (r.sources or sources) for r in changed.domains.values())
+        ]
+        others = {name: tuple(s for s in sources if s != name) for name in names}
+        if len(names) < 2:
+            message = "the build uses one source, so none can be left out."
+            raise RecipeError([Fault("--drop-one", "", message)])
+        return changed, {f"without {n}": without_sources(changed, s) for n, s in others.items()}
+    if not keys and options.sources is None:
+        message = (
+            "say what to change: --set build.chat.dpo.max_margin=0.2, --sources gemma,qwen, "
+            "or --drop-one."
+        )
+        raise RecipeError([Fault("what-if", "", message)])
+    return recipe.build, {"what-if": changed}
+
+
+def _sources(options: argparse.Namespace, recipe: Recipe) -> tuple[str, ...]:
+    """The recipe's sources, those named only where any are; in recipe order."""
+    known = tuple(recipe.sources)
+    if options.sources is None:
+        return known
+    named = [name.strip() for name in str(options.sources).split(",") if name.strip()]
+    faults = [
+        Fault("--sources", name, f"there is no such source. {near(name, known)}")
+        for name in named
+        if name not in known
+    ]
+    if not named:
+        faults.append(Fault("--sources", "", f"name at least one of: {', '.join(known)}."))
+    if faults:
+        raise RecipeError(faults)
+    return tuple(name for name in known if name in named)
+
+
+def _finished(planned: Plan, options: argparse.Namespace) -> tuple[str, ...]:
+    """The inputs of the build; raises `StaleInputError` where one is not done."""
+    inputs = planned["build"].inputs
+    found = planned.standings()
+    missing = [name for name in inputs if found[name].state != "done"]
+    if missing:
+        parts = [f"{name} ({found[name].state})" for name in missing]
+        workspace = (
+            "" if str(options.workspace) == "workspace" else f" --workspace {options.workspace}"
+        )
+        raise StaleInputError(
+            f"what-if needs finished responses and scores, and these are not: {', '.join(parts)}. "
+            f"Run them first: fusechat run {options.recipe}{workspace} --only build"
+        )
+    return inputs
+
+
+def lines(found: Mapping[str, Any]) -> Iterator[str]:
+    """The comparison for a terminal."""
+    for domain, part in found["domains"].items():
+        yield from _table(domain, part["yields"])
+        for name, changes in part["changes"].items():
+            yield from _moves(name if len(part["changes"]) > 1 else "", changes)
+        yield ""
+    if not found["domains"]:
+        yield "No rule of any domain with prompts changes, so nothing would."
+    elif found["unchanged"]:
+        yield f"the same as now: {', '.join(found['unchanged'])}"
+    yield "Nothing was sampled, scored or written."
+
+
+def _table(domain: str, yields: Mapping[str, Any]) -> Iterator[str]:
+    rows: list[tuple[str, list[float | None]]] = []
+    columns = list(yields.values())
+
+    def add(label: str, values: Sequence[float | None]) -> None:
+        rows.append((label, list(values)))
+
+    add("prompts", [c["prompts"] for c in columns])
+    for table, label in (("sft", "SFT rows"), ("dpo", "DPO pairs")):
+        add(label, [c[table] for c in columns])
+        for source in _union(c[f"{table}_sources"] for c in columns):
+            add(f"  {source}", [c[f"{table}_sources"].get(source, 0) for c in columns])
+    add("median margin", [c["median_margin"] for c in columns])
+    add("dropped", [c["dropped"] for c in columns])
+    for word in _union(c["dropped_words"] for c in columns):
+        add(f"  {word}", [c["dropped_words"].get(word, 0) for c in columns])
+    cells = [[label, *_cells(values)] for label, values in rows]
+    if any(c["window"] for c in columns):
+        cells.insert(0, ["window", *(_window(c["window"]) for c in columns)])
+    yield from _aligned([[domain, *yields], *cells])
+    for name, column in yields.items():
+        if column["window"] and column["window"]["fault"]:
+            yield f"{name}: a build would refuse this window: {column['window']['fault']}"
+
+
+def _window(window: Mapping[str, Any] | None) -> str:
+    if not window:
+        return "none"
+    low, high = (window[end] for end in ("min_margin", "max_margin"))
+    return f"{'' if low is None else _number(low)}..{'' if high is None else _number(high)}"
+
+
+def _union(found: Iterator[Mapping[str, int]]) -> list[str]:
+    return list(dict.fromkeys(name for one in found for name in one))
+
+
+def _cells(values: Sequence[float | None]) -> list[str]:
+    first = values[0]
+    cells = [_number(first)]
+    for value in values[1:]:
+        change = 0 if value is None or first is None else value - first
+        sign = f" ({_number(change, '+')})" if change else ""
+        cells.append(f"{_number(value)}{sign}")
+    return cells
+
+
+def _number(value: float | None, sign: str = "") -> str:
+    if value is None:
+        return "-"
+    return f"{value:{sign},}" if isinstance(value, int) else f"{value:{sign}.4g}"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
+    for row in rows:
+        rest = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        yield "  ".join([row[0].ljust(widths[0]), *rest]).rstrip()
+
+
+def _moves(name: str, changes: Mapping[str, Any]) -> Iterator[str]:
+    label = f"{name}: " if name else ""
+    moved = ", ".join(f"{n:,} {where}" for where, n in changes["moved"].items())
+    yield f"{label}prompts that move: {moved or 'none'}"
+    for table, what in (("sft", "SFT response"), ("dpo", "chosen or rejected response")):
+        if both := changes[f"{table}_in_both"]:
+            other = changes[f"{table}_other"]
+            yield f"{label}{other:,} of {both:,} prompts in {table.upper()} in both: another {what}"

@@ -1,0 +1,123 @@
+"""For one prompt and one strategy: what each source has, where it stands, why it gives none."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from fusechat.parts import Choice, Group, PairChoice, Refusal, Seen, Strategy
+from fusechat.stages.attribution_numbers import RIGHT
+
+Said = Sequence[Choice] | Sequence[PairChoice] | Refusal
+_RANKED = re.compile(r"source ranked (\d+)")
+
+
+def explain_strategy(strategy: Strategy, group: Group) -> dict[str, Any]:
+    """What a strategy picks from a prompt, and what it would pick from each source alone.
+
+    Keys: `use`, `settings`, `window` (ends in raw units, null: open), `names` (id of each
+    response -> source and index), then `picked` or `refused` and `details`, and `sources`:
+    source -> the same of it alone with its `rank` (1 is tried first; null: not ranked), the
+    `best` and `worst` response that it could use, and their `gap`.
+    """
+    ranks = _ranks(strategy, group)
+    said = strategy.select(group)
+    sources: dict[str, Any] = {}
+    for name in group.sources:
+        own = tuple(r for r in group.responses if r.source == name)
+        if own:
+            one = replace(group, sources=(name,), responses=own)
+            alone = said_of(strategy.select(one))
+            sources[name] = {**alone, "rank": ranks.get(name), **_ends(strategy, own, alone)}
+    return {
+        "use": strategy.part_name(),
+        "settings": strategy.model_dump(),
+        "window": window_of(strategy),
+        "names": {r.response_id: f"{r.source} #{r.index}" for r in group.responses},
+        **said_of(said),
+        "sources": sources,
+    }
+
+
+def window_of(strategy: Strategy) -> dict[str, float | None] | None:
+    """The ends of a strategy's window of scores; None where it has none."""
+    fields = type(strategy).model_fields
+    if "min_margin" not in fields or getattr(strategy, "by", None) is None:
+        return None
+    return {end: getattr(strategy, end) for end in ("min_margin", "max_margin")}
+
+
+def said_of(said: Said) -> dict[str, Any]:
+    """Picks or a refusal as plain data."""
+    if isinstance(said, Refusal):
+        return {"refused": said.reason, "details": dict(said.details)}
+    return {"picked": [asdict(pick) for pick in said]}
+
+
+def _ranks(strategy: Strategy, group: Group) -> dict[str, int]:
+    """The order in which sources are tried, as far as the strategy itself can be made to say it.
+
+    The question: what if every source gave its own, with an open window?
+    """
+    fields = type(strategy).model_fields
+    asked: dict[str, Any] = {}
+    for name in ("pairs_per_prompt", "responses_per_prompt"):
+        if name in fields:
+            asked[name] = "per_source"
+    if not asked:
+        return {}
+    if getattr(strategy, "source_choice", "") != "max_gap_in_window" and "min_margin" in fields:
+        asked |= {"min_margin": None, "max_margin": None}
+    if "require_higher_score" in fields:
+        asked["require_higher_score"] = False
+    said = strategy.model_copy(update=asked).select(group)
+    sources = {r.response_id: r.source for r in group.responses}
+    ranks: dict[str, int] = {}
+    picks: Sequence[Choice | PairChoice] = () if isinstance(said, Refusal) else said
+    for place, pick in enumerate(picks, 1):
+        first = pick.response_id if isinstance(pick, Choice) else pick.chosen_id
+        found = _RANKED.search(pick.reason)
+        ranks[sources[first]] = int(found.group(1)) if found else place
+    return ranks
+
+
+def _ends(strategy: Strategy, own: Sequence[Seen], alone: Mapping[str, Any]) -> dict[str, Any]:
+    """The responses of one source that come first and last by the strategy's scores."""
+    by, correct_by = (getattr(strategy, key, None) for key in ("by", "correct_by"))
+    usable = [r for r in own if r.whole and (by is None or _value(r, by) is not None)]
+    if correct_by is None:
+        positives = negatives = usable
+    else:
+        judged = [(r, v) for r in usable if (v := _value(r, correct_by)) is not None]
+        positives = [r for r, v in judged if v >= RIGHT]
+        negatives = [r for r, v in judged if v < RIGHT]
+
+    def score(response: Seen) -> float:
+        return 0.0 if by is None else _value(response, by) or 0.0
+
+    best = max(positives, key=score, default=None)
+    out: dict[str, Any] = {"best": None if best is None else _one(best, by)}
+    if strategy.emits != "Pair":
+        return out
+    picked = alone.get("picked", ())
+    others = [r for r in negatives if r is not best]
+    if picked:
+        others = [r for r in own if r.response_id == picked[0]["rejected_id"]]
+    worst = min(others, key=score, default=None)
+    gap = None
+    if best is not None and worst is not None and by is not None:
+        gap = score(best) - score(worst)
+    return {**out, "worst": None if worst is None else _one(worst, by), "gap": gap}
+
+
+def _one(response: Seen, by: str | None) -> dict[str, Any]:
+    score = None if by is None else _value(response, by)
+    at = {"response_id": response.response_id, "index": response.index}
+    return {**at, "score": score, "tokens": response.tokens}
+
+
+def _value(response: Seen, annotator: str) -> float | None:
+    judged = response.scores.get(annotator)
+    return None if judged is None or judged.status != "ok" else judged.value
