@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
+
+from fusechat import tables
 
 
 @pytest.fixture(scope="session")
@@ -28,3 +32,11 @@ def whole(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     """(run folder, workspace) of a run with everything. Read only."""
     root = tmp_path_factory.mktemp("workspace")
     return made.whole_run(root), root
+
+
+@pytest.fixture(scope="session")
+def analysis(whole: tuple[Path, Path]) -> Mapping[str, Any]:
+    """What the build of that run says about itself. Read only."""
+    (path,) = whole[1].glob("build-*/analysis.json")
+    found: Mapping[str, Any] = tables.read_json(path)
+    return found

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.report.analysed import Maker
 
 from browser_page import chromium, numbers_on, open_everything, printed
 from fusechat import report, tables
+from fusechat.report.collect import collect
+from fusechat.report.render import render
 
 pytestmark = pytest.mark.browser
 
@@ -34,6 +38,21 @@ def test_no_console_error_no_request_and_no_sideways_scroll(
     assert found["width"] <= width
     assert found["said"] == []
     assert found["asked"] == [page_file.as_uri()]
+
+
+@pytest.mark.parametrize("width", [390, 800, 1280])
+def test_twenty_sources_with_long_names_still_fit(
+    browser: Any, whole: tuple[Path, Path], tmp_path: Path, width: int
+) -> None:
+    names = [f"source-{number:02d}-instruct-{'x' * (3 * number)}" for number in range(20)]
+    found = collect(*whole)
+    analysis = Maker(names).analysis({"math": 40, "zh": 10, "a-domain-with-a-long-name": 20})
+    file = tmp_path / "many.html"
+    sources = dict.fromkeys(names, "")
+    file.write_text(render(replace(found, analysis=analysis, sources=sources)))
+    page = open_everything(browser, file, width, "light")
+    assert page["width"] <= width
+    assert page["said"] == []
 
 
 def test_a_pair_unfolds_at_a_click(browser: Any, page_file: Path) -> None:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 import xml.etree.ElementTree as ET
+from importlib import resources
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.report import charts
+from fusechat.report import charts, plots, training_panels
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -52,6 +53,9 @@ def test_places_are_percent_of_the_scale_and_never_beyond_it() -> None:
         (-2.5, "−2.5"),
         (0.00002, "2e−5"),
         (12345, "12.3k"),
+        (1000, "1,000"),
+        (-1999.6, "−2,000"),
+        (999.4, "999"),
         (2.5e6, "2.5M"),
         (0.1256, "0.126"),
     ],
@@ -60,9 +64,25 @@ def test_numbers_are_short(value: float, text: str) -> None:
     assert charts.short(value) == text
 
 
+def test_forty_eight_sources_look_different_each_from_the_others() -> None:
+    looks = [charts.paint(number) for number in range(48)]
+    assert looks[0] == "s0"
+    assert looks[9] == "s1 p1"
+    assert len(set(looks)) == 48
+    style = resources.files("fusechat.report").joinpath("assets/report.css").read_text()
+    for look in looks:
+        assert all(f"span.{name} {{" in style for name in look.split())
+
+
+def test_few_ticks_are_all_shown_on_narrow_pages_and_many_are_thinned() -> None:
+    assert "minor" not in charts.tick_strip(charts.axis(-500, 500, 2))
+    many = charts.tick_strip(charts.axis(0, 100, 10))
+    assert many.count("minor") in (many.count("major") - 1, many.count("major"))
+
+
 def test_a_chart_is_well_formed_and_escapes_its_names() -> None:
-    line = charts.Series("<b>&", [(1, 0.5), (2, 0.25)], "main")
-    found = ET.fromstring(charts.curves('a "<script>"', [line]))
+    line = plots.Series("<b>&", [(1, 0.5), (2, 0.25)], "main")
+    found = ET.fromstring(plots.curves('a "<script>"', [line]))
     assert found.attrib["aria-label"] == 'a "<script>": <b>& from 0.5 to 0.25'
     assert found.find("polyline") is not None
 
@@ -81,7 +101,9 @@ def test_columns_become_panels_with_chosen_beside_rejected_and_held_out_beside_t
          "logps/rejected": -9, "logps/chosen": -5, "eval_loss": 0.8},
         {"step": 2, "loss": 0.6, "token_logps_chosen": -2, "logps": {"chosen": -4, "rejected": -8}},
     ]  # fmt: skip
-    found = {title: {s.name: s.points for s in lines} for title, lines in charts.panels(rows)}
+    found = {
+        title: {s.name: s.points for s in lines} for title, lines in training_panels.panels(rows)
+    }
     assert list(found) == ["Loss", "Log-probability, nats", "Log-probability of a token, nats"]
     assert found["Loss"] == {"training": [(1, 0.7), (2, 0.6)], "held-out": [(1, 0.8)]}
     assert found["Log-probability, nats"]["rejected"] == [(1, -9), (2, -8)]
@@ -89,19 +111,19 @@ def test_columns_become_panels_with_chosen_beside_rejected_and_held_out_beside_t
 
 def test_a_step_that_was_done_again_after_a_kill_is_drawn_once() -> None:
     rows = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 0.5}]
-    ((_, (line,)),) = charts.panels(rows)
+    ((_, (line,)),) = training_panels.panels(rows)
     assert line.points == [(1, 1.0), (2, 0.5)]
 
 
 def test_numbers_that_are_not_finite_are_not_drawn() -> None:
     rows = [{"step": 1, "loss": math.nan}, {"step": 2, "loss": 0.5}]
-    ((_, (line,)),) = charts.panels(rows)
+    ((_, (line,)),) = training_panels.panels(rows)
     assert line.points == [(2, 0.5)]
 
 
 @given(st.integers(1, 5000))
 def test_thinning_keeps_the_ends_and_bounds_the_number(count: int) -> None:
     points = [(float(i), 0.0) for i in range(count)]
-    kept = charts.thinned(points)
+    kept = plots.thinned(points)
     assert (kept[0], kept[-1]) == (points[0], points[-1])
     assert len(kept) <= 301

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+import fusechat
 from fusechat import report, tables
 from fusechat.records import Dropped, Pair
 from fusechat.report.collect import collect, quantiles
@@ -45,10 +46,10 @@ def text(whole: tuple[Path, Path]) -> str:
 
 def test_the_page_is_well_nested_and_has_its_seven_sections(text: str) -> None:
     page = Page(text)
-    assert page.tags["section"] == 6
+    assert page.tags["section"] == 7
     assert page.tags["h1"] == page.tags["header"] == 1
     ids = [value for name, value in page.attributes if name == "id"]
-    assert ids[::2] == ["result", "funnel", "sources", "training", "pairs", "made"]
+    assert ids[::2] == ["result", "funnel", "sources", "why", "training", "pairs", "made"]
 
 
 def test_the_page_asks_for_nothing_outside_itself(text: str) -> None:
@@ -85,7 +86,7 @@ def test_rows_are_counted_as_they_lie_in_the_tables(whole: tuple[Path, Path]) ->
     assert sum(found.prompts.values()) == 280
     assert found.read_drops["duplicate", "math", "the same messages are in mini_math"] == 19
     assert sum(sum(row.finishes.values()) for row in found.responses) == 4 * 4 * 280
-    assert found.statuses["math"].total() == 4 * 4 * 90
+    assert found.judges["math"].statuses.total() == 4 * 4 * 90
     assert found.train_drops == {("train/sft", "code", "prompt and response exceed max_length"): 2}
 
 
@@ -123,6 +124,26 @@ def test_a_run_of_data_only_replaces_training_and_evaluation_by_one_line(
     assert "4,480 responses to 280 prompts became 144 SFT rows and 132 DPO pairs." in text
     assert "Nothing was trained in this run." in text
     assert "Ten pairs to read" in text
+
+
+def test_a_real_run_explains_its_pairs(tmp_path: Path) -> None:
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "tiny.yaml"
+    fusechat.run(fusechat.load_recipe(recipe), tmp_path)
+    (page,) = tmp_path.glob("runs/*/report.html")
+    text = page.read_text(encoding="utf-8")
+    Page(text)
+    (path,) = tmp_path.glob("build-*/analysis.json")
+    chat = tables.read_json(path)["domains"]["chat"]
+    funnel, window = chat["funnel"], chat["windows"]
+    assert f'aria-label="chat: SFT {funnel["sft_prompts"]}, DPO {funnel["dpo_prompts"]}' in text
+    assert f"{window['kept']} of {window['prompts']} prompts have a pair" in text
+    for source, found in funnel["sources"]["dpo"].items():
+        assert f'aria-label="chat, {source}: gives one {found["gives"]}' in text
+    for heading in ("Margins against the window", "Yield under other windows",
+                    "Whose responses win", "One source against another",
+                    "Length and style of the pairs", "Reward against length",
+                    "The same pool with other sources"):  # fmt: skip
+        assert f"<h3>{heading}</h3>" in text
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path, made: ModuleType) -> None:

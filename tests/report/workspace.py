@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.report.analysed import Maker
+
 from fusechat import tables
 from fusechat.digests import digest
 from fusechat.parts import Where
@@ -98,8 +100,8 @@ class Workspace:
         return folder
 
 
-def build_data(space: Workspace) -> None:
-    """Prompts, responses, scores and the two training sets."""
+def build_data(space: Workspace, analysed: bool = True) -> None:
+    """Prompts, responses, scores and the two training sets; with the build's analysis or not."""
     prompts = _prompts(space)
     responses = {source: list(_responses(space, source, prompts)) for source in SOURCES}
     for source, rows in responses.items():
@@ -112,6 +114,38 @@ def build_data(space: Workspace) -> None:
         if annotator == "reward":
             scores = {row.response_id: row.value for row in judged if row.value is not None}
     _build(space, prompts, everything, scores)
+    code = list(_code_scores(everything, by_id))
+    space.unit("annotate/code", {"data": code}, 8.0)
+    _say_self_test(space.folder("annotate/reward"))
+    if analysed:
+        found = Maker(list(SOURCES)).analysis(DOMAINS)
+        tables.write_json(space.folder("build") / "analysis.json", found)
+
+
+def _code_scores(responses: Sequence[Response], prompts: Mapping[str, Prompt]) -> Iterator[Score]:
+    """Scores with the sandbox's level in their details; draws nothing."""
+    for number, response in enumerate(responses):
+        prompt = prompts[response.prompt_id]
+        if prompt.domain != "code":
+            continue
+        seen = Candidate(
+            prompt=prompt, response=response, annotator="code",
+            made_from=digest(["code", response.id]),
+        )  # fmt: skip
+        level = "weak" if number % 50 == 0 else "full"
+        if response.whole:
+            yield seen.score(float(number % 3 > 0), details=f'{{"sandbox": "{level}"}}')
+        else:
+            yield seen.unscorable("the response is not whole")
+
+
+SELF_TEST = {"dtype": "bfloat16", "way": "shared", "conversations": 9, "spread": 0.0004}
+
+
+def _say_self_test(folder: Path) -> None:
+    manifest = tables.read_json(folder / "manifest.json")
+    manifest["counts"]["self_test"] = SELF_TEST | {"least_margin": 0.01}
+    tables.write_json(folder / "manifest.json", manifest)
 
 
 def _prompts(space: Workspace) -> list[Prompt]:

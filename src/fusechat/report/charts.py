@@ -1,4 +1,4 @@
-"""Charts as inline SVG and HTML, drawn without a library or a script.
+"""Strips and bars as inline SVG and HTML, drawn without a library or a script.
 
 Strips (intervals, boxes, bars) place their marks in percent of their width, so that they
 stretch with the page while text and strokes keep their size. Colours are CSS classes, so
@@ -8,16 +8,14 @@ that one drawing serves light and dark. Everything that comes from data is escap
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
-COLOURS = 8
-"""Number of source colours, `s0` to `s7` in the style sheet."""
-_WIDTH, _HEIGHT = 340, 168
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 24
-_MOST_POINTS = 300
+COLOURS, PATTERNS = 8, 6
+"""Source colours, `s0` to `s7` in the style sheet, and what is drawn over them: nothing, then
+`p1` to `p5`. Together they tell 48 sources apart; a 49th looks like the first."""
 _SMALLEST = 1e-300  # below this a range of floats cannot be cut into steps
 
 
@@ -33,6 +31,12 @@ class Axis:
         """Place of `value` on the scale, clipped to it, as a CSS percentage."""
         share = (value - self.low) / (self.high - self.low)
         return f"{100 * min(1.0, max(0.0, share)):.2f}%"
+
+
+def paint(number: int) -> str:
+    """The CSS classes of the source at this place: a colour, then colours with a pattern."""
+    pattern = number // COLOURS % PATTERNS
+    return f"s{number % COLOURS}" + (f" p{pattern}" if pattern else "")
 
 
 def axis(low: float, high: float, count: int = 5) -> Axis:
@@ -57,6 +61,8 @@ def short(value: float) -> str:
         text = f"{value / 1e6:.3g}M"
     elif size >= 1e4:
         text = f"{value / 1e3:.3g}k"
+    elif size >= 999.5:
+        text = f"{value:,.0f}"
     elif size < 1e-3:
         text = f"{value:.1e}".replace("e-0", "e-").replace(".0e", "e")
     else:
@@ -77,12 +83,13 @@ def interval_strip(value: float, low: float, high: float, scale: Axis, kind: str
 
 
 def tick_strip(scale: Axis, signed: bool = False) -> Markup:
-    """The labels of a scale, to stand below strips; narrow pages show every second one."""
+    """The labels of a scale, to stand below strips; narrow pages show every second of many."""
     parts = [Markup('<div class="ticks" aria-hidden="true">')]
     step = scale.ticks[1] - scale.ticks[0]
     for tick in scale.ticks:
         text = ("+" if signed and tick > 0 else "") + short(tick)
-        kind = "minor" if round(tick / step) % 2 else "major"
+        many = len(scale.ticks) > 4
+        kind = "minor" if many and round(tick / step) % 2 else "major"
         parts.append(
             Markup('<span class="{kind}" style="left:{at}">{text}</span>').format(
                 kind=kind, at=scale.percent(tick), text=text
@@ -91,25 +98,28 @@ def tick_strip(scale: Axis, signed: bool = False) -> Markup:
     return Markup("").join([*parts, Markup("</div>")])
 
 
-def box_strip(quantiles: Sequence[float], scale: Axis, colour: int) -> Markup:
-    """Quantiles 5, 25, 50, 75, 95% as whiskers, box and median line."""
+def box_strip(quantiles: Sequence[float], scale: Axis, kind: str, zero: bool = False) -> Markup:
+    """Quantiles 5, 25, 50, 75, 95% as whiskers, box and median line; `zero` adds the zero line."""
     p5, p25, p50, p75, p95 = (scale.percent(value) for value in quantiles)
     width = f"{max(0.6, float(p75[:-1]) - float(p25[:-1])):.2f}%"
+    at = scale.percent(0.0)
+    line = Markup('<line class="zero" x1="{at}" x2="{at}" y1="0" y2="100%"/>').format(at=at)
     return Markup(
-        '<svg class="strip box s{colour}" role="presentation" aria-hidden="true">'
+        '<svg class="strip box {kind}" role="presentation" aria-hidden="true">{line}'
         '<line class="reach" x1="{p5}" x2="{p95}" y1="50%" y2="50%"/>'
         '<rect x="{p25}" width="{width}" y="22%" height="56%" rx="2"/>'
         '<line class="median" x1="{p50}" x2="{p50}" y1="12%" y2="88%"/></svg>'
-    ).format(colour=colour % COLOURS, p5=p5, p25=p25, p50=p50, p95=p95, width=width)
+    ).format(
+        kind=kind, line=line if zero else "", p5=p5, p25=p25, p50=p50, p95=p95, width=width
+    )  # fmt: skip
 
 
-def bar_strip(share: float, colour: int) -> Markup:
+def bar_strip(share: float, kind: str) -> Markup:
     """A share in [0, 1] as a bar on a track."""
     return Markup(
-        '<svg class="strip share s{colour}" role="presentation" aria-hidden="true">'
-        '<rect class="track" x="0" width="100%" y="28%" height="44%" rx="2"/>'
-        '<rect x="0" width="{width:.2f}%" y="28%" height="44%" rx="2"/></svg>'
-    ).format(colour=colour % COLOURS, width=100 * share)
+        '<div class="track" aria-hidden="true"><span class="{kind}" style="width:{width:.2f}%">'
+        "</span></div>"
+    ).format(kind=kind, width=100 * share)
 
 
 def stacked(parts: Sequence[tuple[str, int, str]], label: str) -> Markup:
@@ -126,163 +136,22 @@ def stacked(parts: Sequence[tuple[str, int, str]], label: str) -> Markup:
             continue
         share = 100 * count / total
         text = f"{share:.0f}%" if share >= 12 else ""
+        wide = "" if share >= 22 else " slim"
         out.append(
             Markup(
-                '<span class="{kind}" style="width:{share:.3f}%" title="{name}: {count} '
+                '<span class="{kind}{wide}" style="width:{share:.3f}%" title="{name}: {count} '
                 '({share:.1f}%)">{text}</span>'
-            ).format(kind=kind, share=share, name=name, count=f"{count:,}", text=text)
+            ).format(kind=kind, wide=wide, share=share, name=name, count=f"{count:,}", text=text)
         )
     return Markup("").join([*out, Markup("</div>")])
 
 
-@dataclass(frozen=True)
-class Series:
-    """One line of a chart; points by increasing x."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
-    kind: str
-    """CSS class of its colour: `main`, `chosen`, `rejected`, `held`."""
-
-
-def curves(title: str, series: Sequence[Series]) -> Markup:
-    """A small line chart over training steps; says its first and last values in words."""
-    points = [point for line in series for point in line.points]
-    xs, ys = [x for x, _ in points], [y for _, y in points]
-    scale = axis(min(ys), max(ys), 4)
-    first, last = min(xs), max(xs)
-    words = "; ".join(
-        f"{line.name} from {short(line.points[0][1])} to {short(line.points[-1][1])}"
-        for line in series
-    )
-    body = Markup("").join(
-        [_grid_lines(scale), _steps(first, last)]
-        + [_line(line, scale, first, last) for line in series]
-    )
+def dot_strip(value: float, scale: Axis, kind: str) -> Markup:
+    """A point on a scale, and a line to it from zero."""
+    zero, at = scale.percent(0.0), scale.percent(value)
     return Markup(
-        '<svg class="curves" viewBox="0 0 {width} {height}" role="img" '
-        'aria-label="{title}: {words}">{body}</svg>'
-    ).format(width=_WIDTH, height=_HEIGHT, title=title, words=words, body=body)
-
-
-def _x(value: float, first: float, last: float) -> float:
-    share = (value - first) / (last - first) if last > first else 0.5
-    return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
-
-
-def _y(value: float, scale: Axis) -> float:
-    share = (value - scale.low) / (scale.high - scale.low)
-    return _HEIGHT - _BOTTOM - share * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _grid_lines(scale: Axis) -> Markup:
-    return Markup("").join(
-        Markup(
-            '<line class="grid" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
-            '<text x="{label}" y="{below:.1f}" text-anchor="end">{text}</text>'
-        ).format(
-            left=_LEFT, right=_WIDTH - _RIGHT, y=_y(tick, scale), label=_LEFT - 6,
-            below=_y(tick, scale) + 3.5, text=short(tick),
-        )
-        for tick in scale.ticks
-    )  # fmt: skip
-
-
-def _steps(first: float, last: float) -> Markup:
-    text = Markup('<text x="{x:.1f}" y="{y}" text-anchor="{anchor}">{label}</text>')
-    ends = [(first, "start", f"step {short(first)}"), (last, "end", short(last))]
-    return Markup("").join(
-        text.format(x=_x(at, first, last), y=_HEIGHT - 6, anchor=anchor, label=label)
-        for at, anchor, label in (ends if last > first else ends[:1])
-    )
-
-
-def _line(series: Series, scale: Axis, first: float, last: float) -> Markup:
-    places = [(_x(x, first, last), _y(y, scale)) for x, y in thinned(series.points)]
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-    end = Markup('<circle class="{kind}" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>').format(
-        kind=series.kind, x=places[-1][0], y=places[-1][1]
-    )
-    line = Markup('<polyline class="{kind}" points="{path}"/>').format(kind=series.kind, path=path)
-    return line + end
-
-
-def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """At most about 300 of the points, the first and the last among them."""
-    step = max(1, math.ceil(len(points) / _MOST_POINTS))
-    kept = list(points[::step])
-    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
-
-
-# Bookkeeping columns of metrics.jsonl, which are no curves.
-_NO_CURVES = {
-    "step",
-    "epoch",
-    "progress",
-    "seconds",
-    "time",
-    "rows",
-    "pairs",
-    "examples",
-    "samples",
-}
-_TITLES = {
-    "loss": "Loss",
-    "margins": "Margin of implicit rewards",
-    "accuracies": "Share of pairs ranked right",
-    "rewards": "Implicit rewards",
-    "logps": "Log-probability, nats",
-    "token_logps": "Log-probability of a token, nats",
-    "lengths": "Length, tokens",
-    "grad_norm": "Gradient norm",
-    "learning_rate": "Learning rate",
-}
-_SIDES = ("chosen", "rejected", "response")
-_HELD_OUT = ("eval_", "held_out_", "validation_")
-
-
-def panels(rows: Sequence[Mapping[str, object]]) -> list[tuple[str, list[Series]]]:
-    """The charts of one metrics.jsonl: every numeric column, chosen beside rejected.
-
-    `x/y` is read as `x_y`; a column `eval_x` joins the chart of `x`; a later row of the same
-    step (a resumed run) replaces the earlier one.
-    """
-    found: dict[str, dict[str, dict[float, float]]] = {}
-    for number, row in enumerate(rows, 1):
-        flat = _flat(row)
-        step = flat.get("step", float(number))
-        for name, value in flat.items():
-            held = next((name[len(p) :] for p in _HELD_OUT if name.startswith(p)), None)
-            side = next((s for s in _SIDES if s in (held or name).split("_")), "")
-            words = [word for word in (held or name).split("_") if word != side]
-            group = "_".join(words) or name
-            if group in _NO_CURVES or (side and not words):
-                continue
-            label = " ".join(filter(None, ["held-out" if held else "", side])) or "training"
-            found.setdefault(group, {}).setdefault(label, {})[step] = value
-    order = [*(g for g in _TITLES if g in found), *sorted(g for g in found if g not in _TITLES)]
-    return [(_TITLES.get(g, g.replace("_", " ").capitalize()), _lines(found[g])) for g in order]
-
-
-def _flat(row: Mapping[str, object], prefix: str = "") -> dict[str, float]:
-    out: dict[str, float] = {}
-    for key, value in row.items():
-        name = prefix + key.replace("/", "_").replace("-", "_").lower()
-        if isinstance(value, Mapping):
-            out |= _flat(value, f"{name}_")
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
-            out[name] = float(value)
-    return {name: value for name, value in out.items() if math.isfinite(value)}
-
-
-def _lines(group: Mapping[str, Mapping[float, float]]) -> list[Series]:
-    kinds = {"chosen": "chosen", "rejected": "rejected"}
-    return [
-        Series(
-            label,
-            sorted(points.items()),
-            ("held " if label.startswith("held-out") else "")
-            + kinds.get(label.removeprefix("held-out").strip(), "main"),
-        )
-        for label, points in group.items()
-    ]
+        '<svg class="strip box {kind}" role="presentation" aria-hidden="true">'
+        '<line class="zero" x1="{zero}" x2="{zero}" y1="0" y2="100%"/>'
+        '<line class="reach" x1="{zero}" x2="{at}" y1="50%" y2="50%"/>'
+        '<circle cx="{at}" cy="50%" r="5"/></svg>'
+    ).format(kind=kind, zero=zero, at=at)

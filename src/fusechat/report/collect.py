@@ -17,52 +17,13 @@ import yaml
 
 from fusechat import tables
 from fusechat.records import Pair
+from fusechat.report.judged import Judge, ScoreBox, SourceRow, Unit, quantiles, responses_and_scores
 
 PAIRS_TO_READ = 10
 COMPARE = "evaluate/compare"
 """The unit that holds metrics.json."""
-
-
-@dataclass(frozen=True)
-class Unit:
-    """One entry of the plan: its folder, and its manifest where it is done."""
-
-    name: str
-    folder: Path
-    key: str
-    manifest: Mapping[str, Any] | None
-
-    @property
-    def done(self) -> bool:
-        """Whether it has a manifest."""
-        return self.manifest is not None
-
-    def table(self, name: str) -> Path | None:
-        """The folder of one of its tables, None where there is none."""
-        folder = self.folder / name
-        return folder if self.done and folder.is_dir() else None
-
-
-@dataclass(frozen=True)
-class SourceRow:
-    """The responses of one source: how many, how they ended, how long they are."""
-
-    source: str
-    finishes: Mapping[str, int]
-    mean_tokens: float | None
-
-
-@dataclass(frozen=True)
-class ScoreBox:
-    """Scores of one source in one domain by one annotator; quantiles at 5, 25, 50, 75, 95%."""
-
-    annotator: str
-    domain: str
-    source: str
-    n: int
-    mean: float
-    quantiles: tuple[float, float, float, float, float]
-    binary: bool
+ANALYSIS = 1
+"""The format of analysis.json that is understood here; another one is left out."""
 
 
 @dataclass(frozen=True)
@@ -93,10 +54,8 @@ class Findings:
     sample_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(unit, domain, reason) -> prompts that a source could not be asked."""
     responses: tuple[SourceRow, ...] = ()
-    statuses: Mapping[str, Counter[str]] = field(default_factory=dict)
-    """Annotator -> status -> scores."""
-    score_reasons: Mapping[str, Counter[str]] = field(default_factory=dict)
-    """Annotator -> reason of each score that is not ok -> count."""
+    judges: Mapping[str, Judge] = field(default_factory=dict)
+    """Annotator -> what it did."""
     boxes: tuple[ScoreBox, ...] = ()
     margins: tuple[MarginBox, ...] = ()
     chosen: Mapping[str, Mapping[str, Counter[str]]] = field(default_factory=dict)
@@ -109,6 +68,10 @@ class Findings:
     curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Training unit -> rows of its metrics.jsonl."""
     metrics: Mapping[str, Any] | None = None
+    analysis: Mapping[str, Any] | None = None
+    """What the build says about itself; None where it is not done, or older than that."""
+    asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Domain -> the recipe's settings of its pairs, as written there."""
     pairs: tuple[Pair, ...] = ()
 
 
@@ -126,10 +89,11 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
         sources=_source_models(settings, units),
         environment=_optional_json(run_folder / "environment.json"),
         units=units,
+        asked=_asked(settings),
         prompts=Counter(domains.values()),
         read_drops=_drops(unit.table("dropped") for unit in units if unit.name == "prompts"),
         sample_drops=_unit_drops(units, "sample/"),
-        **_responses_and_scores(units, domains),
+        **responses_and_scores(units, domains),
         **_built(build),
         train_drops=_unit_drops(units, "train/"),
         curves={
@@ -167,6 +131,13 @@ def _recipe(run_folder: Path) -> tuple[str, Mapping[str, Any]]:
 def _optional_json(path: Path) -> Mapping[str, Any]:
     found = tables.read_json(path) if path.exists() else {}
     return found if isinstance(found, Mapping) else {"": found}
+
+
+def _asked(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    rules = settings.get("build")
+    found = rules.items() if isinstance(rules, Mapping) else ()
+    pairs = {str(name): rule.get("dpo") for name, rule in found if isinstance(rule, Mapping)}
+    return {name: entry for name, entry in pairs.items() if isinstance(entry, Mapping)}
 
 
 def _model_name(entry: Any) -> str:
@@ -207,73 +178,6 @@ def _unit_drops(units: Iterable[Unit], stage: str) -> Counter[tuple[str, str, st
     return out
 
 
-def _responses_and_scores(units: Iterable[Unit], domains: Mapping[str, str]) -> dict[str, Any]:
-    places: dict[str, tuple[str, str]] = {}
-    rows = []
-    for unit in units:
-        folder = unit.table("data")
-        if unit.name.startswith("sample/") and folder is not None:
-            rows.append(_source_row(unit.name.split("/", 1)[1], folder, domains, places))
-    statuses: dict[str, Counter[str]] = {}
-    reasons: dict[str, Counter[str]] = {}
-    values: dict[tuple[str, str, str], list[float]] = defaultdict(list)
-    for unit in units:
-        folder = unit.table("data")
-        if not unit.name.startswith("annotate/") or folder is None:
-            continue
-        annotator = unit.name.split("/", 1)[1].partition("@")[0]
-        status = statuses.setdefault(annotator, Counter())
-        reason = reasons.setdefault(annotator, Counter())
-        for row in tables.read_dicts(folder, ["response_id", "status", "value", "reason"]):
-            status[row["status"]] += 1
-            if row["status"] == "ok":
-                source, domain = places.get(row["response_id"], ("unknown", "unknown"))
-                values[annotator, domain, source].append(row["value"])
-            else:
-                reason[row["reason"]] += 1
-    return {
-        "responses": tuple(rows),
-        "statuses": statuses,
-        "score_reasons": reasons,
-        "boxes": tuple(_score_box(place, found) for place, found in values.items()),
-    }
-
-
-def _source_row(
-    source: str, folder: Path, domains: Mapping[str, str], places: dict[str, tuple[str, str]]
-) -> SourceRow:
-    finishes: Counter[str] = Counter()
-    tokens, counted = 0, 0
-    for row in tables.read_dicts(folder, ["id", "prompt_id", "finish", "tokens"]):
-        places[row["id"]] = (source, domains.get(row["prompt_id"], "unknown"))
-        finishes[row["finish"]] += 1
-        if row["tokens"] is not None and row["finish"] != "error":
-            tokens, counted = tokens + row["tokens"], counted + 1
-    return SourceRow(source, finishes, tokens / counted if counted else None)
-
-
-def _score_box(place: tuple[str, str, str], values: list[float]) -> ScoreBox:
-    annotator, domain, source = place
-    return ScoreBox(
-        annotator=annotator, domain=domain, source=source, n=len(values),
-        mean=sum(values) / len(values), quantiles=quantiles(values),
-        binary=all(value in (0.0, 1.0) for value in values),
-    )  # fmt: skip
-
-
-def quantiles(values: Iterable[float]) -> tuple[float, float, float, float, float]:
-    """The 5, 25, 50, 75 and 95% quantiles, linear between neighbours; of at least one value."""
-    ordered = sorted(values)
-
-    def at(share: float) -> float:
-        place = share * (len(ordered) - 1)
-        low = int(place)
-        high = min(low + 1, len(ordered) - 1)
-        return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
-
-    return at(0.05), at(0.25), at(0.5), at(0.75), at(0.95)
-
-
 def _built(build: Unit | None) -> dict[str, Any]:
     if build is None:
         return {}
@@ -288,6 +192,7 @@ def _built(build: Unit | None) -> dict[str, Any]:
                 margins[row["domain"], row["source"]].append(row["margin"])
     return {
         "built": True,
+        "analysis": _analysis(build.folder / "analysis.json"),
         "chosen": chosen,
         "margins": tuple(
             MarginBox(domain, source, len(found), quantiles(found))
@@ -296,6 +201,11 @@ def _built(build: Unit | None) -> dict[str, Any]:
         "build_drops": _drops([build.table("dropped")]),
         "pairs": tuple(_pairs_to_read(build.table("dpo"))),
     }
+
+
+def _analysis(path: Path) -> Mapping[str, Any] | None:
+    found = tables.read_json(path) if path.exists() else None
+    return found if isinstance(found, Mapping) and found.get("format") == ANALYSIS else None
 
 
 def _pairs_to_read(folder: Path | None) -> list[Pair]:

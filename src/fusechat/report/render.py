@@ -11,7 +11,18 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fusechat.metrics.text import percent, points, title
-from fusechat.report import charts, views, words
+from fusechat.report import (
+    attribution_view,
+    charts,
+    judges_view,
+    pairs_view,
+    plots,
+    rewards_view,
+    sources_view,
+    training_panels,
+    views,
+    words,
+)
 from fusechat.report.collect import Findings
 
 
@@ -27,9 +38,14 @@ def render(findings: Findings) -> str:
         models=views.shown_models(metrics) if metrics else [],
         sources=views.source_models(metrics) if metrics else [],
         comparisons=views.comparisons(metrics) if metrics else [],
-        colours={n: c % charts.COLOURS for n, c in views.colours(findings).items()},
+        colours=sources_view.colours(findings),
         curves=_curves(findings),
         views=views,
+        by_source=sources_view,
+        judges=judges_view,
+        explained=pairs_view,
+        attribution=attribution_view,
+        rewards=rewards_view,
     )  # fmt: skip
 
 
@@ -48,8 +64,8 @@ def _curves(findings: Findings) -> list[dict[str, Any]]:
             "unit": unit,
             "steps": len(rows),
             "panels": [
-                {"title": name, "svg": charts.curves(name, lines), "lines": lines}
-                for name, lines in charts.panels(rows)
+                {"title": name, "svg": plots.curves(name, lines), "lines": lines}
+                for name, lines in training_panels.panels(rows)
             ],
         }
         for unit, rows in findings.curves.items()

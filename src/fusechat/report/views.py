@@ -8,9 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from fusechat.metrics.text import MARKS, direction, percent, points, title
+from fusechat.metrics.text import MARKS, direction, points, title
 from fusechat.report import charts
-from fusechat.report.collect import COMPARE, Findings, ScoreBox
+from fusechat.report.collect import COMPARE, Findings
 
 TEXT_SHOWN = 6000
 """Characters of a response that the page shows; the rest is counted."""
@@ -18,11 +18,6 @@ _FINISHES = (
     ("stop", "finished", "good"),
     ("unknown", "stored", "fair"),
     ("length", "cut", "warn"),
-    ("error", "failed", "bad"),
-)
-_STATUSES = (
-    ("ok", "scored", "good"),
-    ("unscorable", "unscorable", "warn"),
     ("error", "failed", "bad"),
 )
 
@@ -107,13 +102,6 @@ def _forest_row(
     }
 
 
-def colours(findings: Findings) -> dict[str, int]:
-    """Each source's colour, the same on the whole page."""
-    names = [*findings.sources, *(row.source for row in findings.responses)]
-    names += [s for by in findings.chosen.values() for c in by.values() for s in c]
-    return {name: number for number, name in enumerate(dict.fromkeys(names))}
-
-
 def flow(findings: Findings) -> list[tuple[int, str]]:
     """The funnel in numbers: prompts read and kept, responses, scores, training rows."""
     read = sum(findings.prompts.values())
@@ -122,7 +110,7 @@ def flow(findings: Findings) -> list[tuple[int, str]]:
         (read + findings.read_drops.total(), "prompts read"),
         (read, "kept"),
         (sum(sum(row.finishes.values()) for row in findings.responses), "responses"),
-        (sum(counts.total() for counts in findings.statuses.values()), "scores"),
+        (sum(judge.statuses.total() for judge in findings.judges.values()), "scores"),
         (rows.get("sft", 0), "SFT rows"),
         (rows.get("dpo", 0), "DPO pairs"),
     ]
@@ -162,51 +150,35 @@ def sampled(findings: Findings) -> dict[str, Any]:
                 "cut": row.finishes.get("length", 0),
                 "failed": row.finishes.get("error", 0),
                 "tokens": row.mean_tokens,
-                "bar": charts.stacked(_named(row.finishes, _FINISHES), row.source),
+                "bar": charts.stacked(named(row.finishes, _FINISHES), row.source),
             }
         )
-    parts = _named(finishes, _FINISHES)
+    parts = named(finishes, _FINISHES)
     bar = charts.stacked(parts, "responses")
     reasons = _reasons(findings.sample_drops)
     total = sum(finishes.values())
     return {"total": total, "parts": parts, "bar": bar, "rows": rows, "reasons": reasons}
 
 
-def _named(
+def named(
     counts: Mapping[str, int], names: Iterable[tuple[str, str, str]]
 ) -> list[tuple[str, int, str]]:
+    """(name, count, CSS class) of what `names` says by key, where there is any."""
     return [(name, counts.get(key, 0), kind) for key, name, kind in names if counts.get(key, 0)]
-
-
-def scored(findings: Findings) -> list[dict[str, Any]]:
-    """Scores of each annotator and how they ended."""
-    out = []
-    for annotator, counts in findings.statuses.items():
-        parts = _named(counts, _STATUSES)
-        out.append(
-            {
-                "annotator": annotator,
-                "total": sum(counts.values()),
-                "parts": parts,
-                "bar": charts.stacked(parts, annotator),
-                "reasons": findings.score_reasons[annotator].most_common(),
-            }
-        )
-    return out
 
 
 def built(findings: Findings) -> list[dict[str, Any]]:
     """Per domain: SFT rows, DPO pairs and dropped prompts, with reasons."""
     out = []
-    for domain in _domains(findings):
-        drops = Counter({key: n for key, n in findings.build_drops.items() if key[1] == domain})
+    for domain in domains(findings):
+        drops = drop_reasons(findings, domain)
         counts = {
             name: sum(by.get(domain, Counter()).values()) for name, by in findings.chosen.items()
         }
         parts = [
             ("SFT", counts.get("sft", 0), "sft"),
             ("DPO", counts.get("dpo", 0), "dpo"),
-            ("dropped", sum(drops.values()), "warn"),
+            ("dropped", sum(count for _, count in drops), "warn"),
         ]
         out.append(
             {
@@ -214,13 +186,20 @@ def built(findings: Findings) -> list[dict[str, Any]]:
                 "prompts": findings.prompts.get(domain, 0),
                 "parts": parts,
                 "bar": charts.stacked(parts, domain),
-                "reasons": _reasons(drops),
+                "origins": [],
+                "note": "",
+                "reasons": drops,
             }
         )
     return out
 
 
-def _domains(findings: Findings) -> list[str]:
+def drop_reasons(findings: Findings, domain: str) -> list[tuple[str, int]]:
+    """Why prompts of a domain gave nothing, in the words of the table of dropped prompts."""
+    return _reasons(Counter({k: n for k, n in findings.build_drops.items() if k[1] == domain}))
+
+
+def domains(findings: Findings) -> list[str]:
     found = list(findings.prompts)
     found += [domain for by in findings.chosen.values() for domain in by]
     found += [domain for _, domain, _ in findings.build_drops]
@@ -237,95 +216,6 @@ def _reasons(drops: Counter[tuple[str, str, str]]) -> list[tuple[str, int]]:
 def train_drops(findings: Findings) -> list[tuple[str, int]]:
     """Rows that training left out, by unit and reason."""
     return _reasons(findings.train_drops)
-
-
-def score_panels(findings: Findings) -> list[dict[str, Any]]:
-    """For each annotator and domain: every source's scores on one scale."""
-    names = colours(findings)
-    groups: dict[tuple[str, str], list[ScoreBox]] = {}
-    for box in findings.boxes:
-        groups.setdefault((box.annotator, box.domain), []).append(box)
-    return [
-        _score_panel(annotator, domain, boxes, names)
-        for (annotator, domain), boxes in sorted(groups.items(), key=lambda pair: pair[0][1])
-    ]
-
-
-def _score_panel(
-    annotator: str, domain: str, boxes: Sequence[ScoreBox], names: Mapping[str, int]
-) -> dict[str, Any]:
-    binary = all(box.binary for box in boxes)
-    scale = charts.axis(
-        min(box.quantiles[0] for box in boxes), max(box.quantiles[4] for box in boxes), 4
-    )
-    return {
-        "title": f"{domain}, by {annotator}",
-        "what": "share judged right" if binary else "median",
-        "ticks": "" if binary else charts.tick_strip(scale),
-        "rows": [
-            {
-                "label": box.source,
-                "colour": names.get(box.source, 0) % charts.COLOURS,
-                "n": box.n,
-                "strip": charts.bar_strip(box.mean, names.get(box.source, 0))
-                if binary
-                else charts.box_strip(box.quantiles, scale, names.get(box.source, 0)),
-                "value": percent(box.mean) + "%" if binary else charts.short(box.quantiles[2]),
-            }
-            for box in boxes
-        ],
-    }
-
-
-def margin_panels(findings: Findings) -> list[dict[str, Any]]:
-    """For each domain: the margins of each source's pairs, all domains on one scale."""
-    names = colours(findings)
-    if not findings.margins:
-        return []
-    scale = charts.axis(
-        min(box.quantiles[0] for box in findings.margins),
-        max(box.quantiles[4] for box in findings.margins),
-        4,
-    )
-    return [
-        {
-            "title": f"{domain}: chosen minus rejected score",
-            "what": "median",
-            "ticks": charts.tick_strip(scale),
-            "rows": [
-                {
-                    "label": box.source,
-                    "colour": names[box.source] % charts.COLOURS,
-                    "n": box.n,
-                    "strip": charts.box_strip(box.quantiles, scale, names[box.source]),
-                    "value": charts.short(box.quantiles[2]),
-                }
-                for box in sorted(findings.margins, key=lambda box: names[box.source])
-                if box.domain == domain
-            ],
-        }
-        for domain in _domains(findings)
-        if any(box.domain == domain for box in findings.margins)
-    ]
-
-
-def chosen(findings: Findings) -> list[dict[str, Any]]:
-    """Whose responses the SFT and DPO sets hold, per domain."""
-    names = colours(findings)
-    out = []
-    for use, title_ in (("sft", "SFT: best responses"), ("dpo", "DPO: pairs")):
-        rows = []
-        for domain, counts in findings.chosen.get(use, {}).items():
-            parts = [
-                (source, counts[source], f"s{number % charts.COLOURS}")
-                for source, number in names.items()
-                if counts[source]
-            ]
-            bar = charts.stacked(parts, f"{title_}, {domain}")
-            rows.append({"domain": domain, "n": sum(counts.values()), "bar": bar})
-        if rows:
-            out.append({"title": title_, "rows": rows})
-    return out
 
 
 def clipped(text: str) -> tuple[str, int]:
