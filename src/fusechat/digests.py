@@ -14,15 +14,17 @@ from typing import Any
 DIGEST_LENGTH = 16
 """Hex characters of a digest (64 bits; 3 million rows collide with a chance of 2e-7)."""
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
 # Digests of unchanged files, so that a model folder is read once per process.
 _FILE_CACHE: dict[tuple[str, int, int], str] = {}
 
 
 def canonical_json(value: Any) -> str:
     """The one JSON spelling of `value`: sorted keys, no spaces, real characters, no NaN."""
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _ENCODER.encode(value)
 
 
 def digest(value: Any) -> str:

@@ -46,8 +46,12 @@ class Details:
             for number, own in zip(refused, details, strict=True):
                 reason = said.refusals[said.refusal[number]]
                 found.setdefault(number, {})[table] = {"reason": reason, **own}
-        for number, said_of_it in found.items():
-            self._put(int(picked.at[number]), canonical_json(said_of_it).encode())
+        rows = [canonical_json(said_of_it).encode() for said_of_it in found.values()]
+        lengths = np.array([len(row) for row in rows], np.int32)
+        at = picked.at[list(found)] if found else np.zeros(0, np.int32)
+        self._lengths[at] = lengths
+        self._begins[at] = self._file.seek(0, 2) + np.cumsum(lengths) - lengths
+        self._file.write(b"".join(rows))
 
     def get(self, at: int) -> str | None:
         """The details of one prompt as JSON; None where no strategy was asked."""
@@ -55,10 +59,6 @@ class Details:
             return None
         self._file.seek(self._begins[at])
         return self._file.read(self._lengths[at]).decode()
-
-    def _put(self, at: int, data: bytes) -> None:
-        self._begins[at], self._lengths[at] = self._file.seek(0, 2), len(data)
-        self._file.write(data)
 
 
 def write_dropped(folder: Path, decisions: Decisions, details: Details) -> None:

@@ -303,11 +303,21 @@ def _columns(table: pa.Table) -> dict[str, Array]:
         "index": table["index"].to_numpy(),
         "finish": finish.to_numpy().astype(np.int8),
         "whole": table["whole"].to_numpy(),
-        "digest": table["digest"].to_numpy().astype("S16"),
+        "digest": _hex(table["digest"]),
         "tokens": pc.fill_null(table["tokens"], -1).to_numpy(),
         "file": table["file"].to_numpy(),
         "row": table["row"].to_numpy(),
     }
+
+
+def _hex(column: pa.ChunkedArray) -> Array:
+    """Digests of 8 bytes as text, `S16`."""
+    parts = [
+        memoryview(chunk.buffers()[1])[8 * chunk.offset :][: 8 * len(chunk)].hex()
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.frombuffer("".join(parts).encode(), "S16")
 
 
 def _judgements(found: Sequence[Found], count: int) -> Judgements:

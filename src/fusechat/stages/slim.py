@@ -8,15 +8,18 @@ made from `data/`: of responses that costs reading and hashing every text.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from fusechat.digests import DIGEST_LENGTH, digest
+from fusechat.digests import digest
 from fusechat.errors import DamagedError
+from fusechat.groups import Array
 from fusechat.records import is_whole
 from fusechat.tables import read_columns, shards, write_tables
 
@@ -30,14 +33,14 @@ RESPONSES = pa.schema(
         ("index", pa.int32()),
         ("finish", pa.string()),
         ("whole", pa.bool_()),
-        ("digest", pa.string()),
+        ("digest", pa.binary(8)),
         ("tokens", pa.int32()),
         ("file", pa.int32()),
         ("row", pa.int32()),
     ]
 )
 """Columns of a response without its text: `file` is the position of its shard among those of
-`data/`, `row` its place there, `digest` that of its text."""
+`data/`, `row` its place there, `digest` the first bytes of that of its text (`text_digests`)."""
 SCORES = pa.schema(
     [
         ("response_id", pa.string()),
@@ -47,7 +50,7 @@ SCORES = pa.schema(
     ]
 )
 """Columns of a score that a build reads."""
-_MARK = b"fusechat.shards"
+_MARK = b"fusechat.index.2"
 
 
 def responses(unit: Path, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
@@ -112,23 +115,41 @@ def _slim(path: Path, number: int, names: Sequence[str]) -> pa.Table:
     table = read_columns(path, read)
     columns = {name: table[name] for name in names if name in table.column_names}
     if "text" in read:
-        texts = table["text"].cast(pa.binary()).to_pylist()
-        columns["digest"] = pa.array([text_digest(text) for text in texts], pa.string())
-        columns["whole"] = pa.array(_whole(table["finish"].to_pylist(), texts), pa.bool_())
-    columns["file"] = pa.array([number] * len(table), pa.int32())
-    columns["row"] = pa.array(range(len(table)), pa.int32())
+        texts = table["text"].combine_chunks()
+        columns["digest"] = text_digests(texts)
+        columns["whole"] = pa.array(_whole(table["finish"], texts))
+    columns["file"] = pa.array(np.full(len(table), number, np.int32))
+    columns["row"] = pa.array(np.arange(len(table), dtype=np.int32))
     schema = pa.schema([RESPONSES.field(name) for name in names])
     return pa.table({name: columns[name] for name in names}).cast(schema)
 
 
-def text_digest(text: bytes) -> str:
-    """Digest of a text in UTF-8, as `digests.digest_bytes` gives it."""
-    return hashlib.sha256(text).hexdigest()[:DIGEST_LENGTH]
+def text_digests(texts: pa.StringArray) -> pa.Array:
+    """Digest of each text in UTF-8 as 8 bytes; in hex it is what `digests.digest_bytes` gives."""
+    begins, data = _bytes_of(texts)
+    ends = begins.tolist()
+    found = [hashlib.sha256(data[a:b]).digest()[:8] for a, b in itertools.pairwise(ends)]
+    packed = pa.py_buffer(b"".join(found))
+    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(8), len(texts), [None, packed])
 
 
-def _whole(finishes: Iterable[str], texts: Iterable[bytes]) -> list[bool]:
-    # A text that begins with a visible ASCII character needs no decoding to be seen not empty.
-    return [
-        is_whole(finish, "x" if 0x20 < (text[:1] or b" ")[0] < 0x7F else text.decode())
-        for finish, text in zip(finishes, texts, strict=True)
-    ]
+def _whole(finishes: pa.ChunkedArray, texts: pa.StringArray) -> Array:
+    """`is_whole` of each, bool."""
+    finish = finishes.combine_chunks().dictionary_encode()
+    ended = np.array([is_whole(word, "x") for word in finish.dictionary.to_pylist()], np.bool_)
+    begins, data = _bytes_of(texts)
+    seen = np.diff(begins) > 0
+    first = np.frombuffer(data, np.uint8)[begins[:-1][seen]]
+    # A text that begins with a visible ASCII character need not be looked at to be seen not empty.
+    doubtful = np.flatnonzero(seen)[(first <= 0x20) | (first >= 0x7F)]
+    seen[doubtful] = [is_whole("stop", texts[row].as_py()) for row in doubtful]
+    return ended[finish.indices.to_numpy()] & seen
+
+
+def _bytes_of(texts: pa.StringArray) -> tuple[Array, memoryview]:
+    """Where each text begins, and the end of the last, in the bytes of all; and these."""
+    _, offsets, data = texts.buffers()
+    if not len(texts):
+        return np.zeros(1, np.int32), memoryview(b"")
+    begins = np.frombuffer(offsets, np.int32)[texts.offset : texts.offset + len(texts) + 1]
+    return begins, memoryview(b"" if data is None else data)

@@ -16,7 +16,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
-from fusechat.digests import DIGEST_LENGTH, digest
+from fusechat.digests import DIGEST_LENGTH, canonical_json, digest_bytes
 from fusechat.groups import Array
 
 BLAMED: tuple[Literal["", "sft", "dpo"], ...] = ("", "sft", "dpo")
@@ -153,13 +153,22 @@ class _Drawn(Rule):
         """Positions of the prompts in the order in which they are drawn."""
         if self.order == "sequential":
             return np.arange(len(items))
-        keys = (digest([self.seed, prompt_id]).encode() for prompt_id in items.texts())
-        draws = np.fromiter(keys, f"S{DIGEST_LENGTH}", len(items))
+        draws = _draws(self.seed, items)
         order = np.argsort(draws, kind="stable")
         if (draws[order][1:] == draws[order][:-1]).any():  # then the ids decide
             ids = list(items.texts())
             order = np.array(sorted(order.tolist(), key=lambda at: (draws[at], ids[at])), np.int64)
         return order
+
+
+def _draws(seed: int, items: Items) -> Array:
+    """`digest([seed, prompt_id])` of each, `S`; of the pair only the id is spelled each time."""
+    begun = f"[{canonical_json(seed)},"
+    keys = (
+        digest_bytes(f"{begun}{canonical_json(one)}]".encode("utf-8", "surrogatepass")).encode()
+        for one in items.texts()
+    )
+    return np.fromiter(keys, f"S{DIGEST_LENGTH}", len(items))
 
 
 class _Shared(_Drawn):

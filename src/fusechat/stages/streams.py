@@ -67,16 +67,21 @@ class Cursor:
         parts, places = [self._schema.empty_table()], [np.zeros(0, np.int64)]
         begin = 0
         while (rest := self._next()) is not None:
-            step = rest.slice(0, max(STEP, len(wanted)))
-            at = _same(step[self._key], wanted[begin:])
-            if at is None:
-                at = _places(step[self._key], wanted)
-            else:
+            keys = rest[self._key]
+            at = _same(keys, wanted[begin:])
+            if at is not None:
                 at, begin = at + begin, begin + len(at)
-            parts.append(step.slice(0, len(at)).cast(self._schema))
+                whole = True
+            elif pc.index(wanted, keys[0]).as_py() < 0:
+                break
+            else:
+                keys = keys.slice(0, STEP)
+                at = _places(keys, wanted)
+                whole = len(at) == len(keys)
+            parts.append(rest.slice(0, len(at)).cast(self._schema))
             places.append(at)
             self._rest = rest.slice(len(at))
-            if len(at) < len(step):
+            if not whole:
                 break
         return Found(pa.concat_tables(parts), np.concatenate(places))
 
