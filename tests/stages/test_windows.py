@@ -51,6 +51,16 @@ def test_a_window_of_quantiles_keeps_the_gaps_between_them(build_workspace: Any)
     assert (told["min_margin"], told["max_margin"]) == (pytest.approx(0.3), pytest.approx(0.6))
 
 
+def test_a_text_beside_itself_makes_no_gap_for_a_quantile(build_workspace: Any) -> None:
+    fill(build_workspace, TENTHS)
+    for number in range(30):
+        same = {"rm": 1.0, "text": "the same"}
+        build_workspace.add(f"same{number}", "chat", gemma=[same, same])
+    context = build_workspace.context(rule(window="quantiles", min_margin=0.2, max_margin=0.5))
+    build(context)
+    assert margins(context) == [0.3, 0.4, 0.5, 0.6]
+
+
 def test_a_window_of_z_scores_is_in_deviations_of_the_scores(build_workspace: Any) -> None:
     # Scores 1, 1, 2, 3: mean 1.75, deviation sqrt(0.6875) = 0.829; gaps 1 and 2 of it: 1.2, 2.4.
     fill(build_workspace, [1.0, 2.0])

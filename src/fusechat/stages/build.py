@@ -22,6 +22,7 @@ from fusechat.stages.windows import (
     Measured,
     check_sense,
     check_spread,
+    gaps_of,
     resolve,
     window_notes,
     windowed,
@@ -53,7 +54,7 @@ def build(context: UnitContext) -> dict[str, Any]:
             analysis.see(picked)
             details.add(picked, settings.domains[picked.domain])
             if picked.domain in gaps:
-                gaps[picked.domain].add(picked.selections["dpo"].gap)
+                gaps[picked.domain].add(gaps_of(picked.selections["dpo"]))
         for domain, found in gaps.items():
             check_sense(domain, found.strategy, found.gaps)
         decisions = collector.placed(settings)

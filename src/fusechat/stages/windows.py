@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from fusechat.errors import PartError
-from fusechat.groups import STATUSES, Array, Groups
+from fusechat.groups import STATUSES, Array, Groups, Selection
 from fusechat.stages.build_settings import BuildSettings
 from fusechat.stages.groups import Tables, blocks
+from fusechat.strategies._pair_columns import IDENTICAL
 from fusechat.strategies._window import Windowed
 from fusechat.tables import read_json
 
@@ -38,7 +39,7 @@ class Measured:
 
     def see(self, groups: Groups) -> None:
         """Take in some of the domain's prompts."""
-        self.add(self.strategy.without_window().select_all(groups).gap)
+        self.add(gaps_of(self.strategy.without_window().select_all(groups)))
         judged = groups.judgements.get(str(self.strategy.ranked_by()))
         if judged is not None:
             usable = groups.columns["whole"] & (judged.status == STATUSES.index("ok"))
@@ -68,6 +69,14 @@ class Measured:
         squares += float(((scores - scores.mean()) ** 2).sum())
         squares += apart**2 * count * len(scores) / both
         self._scores = (both, mean + apart * len(scores) / both, squares)
+
+
+def gaps_of(selection: Selection) -> Array:
+    """Gap of each prompt and source, nan also where it is that of one text with itself."""
+    if IDENTICAL not in selection.refusals:
+        return selection.gap
+    identical = selection.by_source == selection.refusals.index(IDENTICAL)
+    return np.where(identical, np.nan, selection.gap)
 
 
 def windowed(settings: BuildSettings) -> dict[str, Windowed]:
