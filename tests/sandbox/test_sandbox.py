@@ -103,6 +103,29 @@ def test_the_callers_environment_is_not_handed_down(
     assert verdict.status == "passed"
 
 
+def test_programs_start_from_a_small_process_with_the_collector_on(box: Sandbox) -> None:
+    heavy = "{'socket', 'shutil', 'subprocess', 'tempfile', 'threading', 'hashlib', 'decimal'}"
+    program = f"import gc, os, sys\nloaded = {heavy} & set(sys.modules)\n"
+    tests = (
+        "assert not loaded, loaded\nassert gc.isenabled()\nassert 'LD_BIND_NOW' not in os.environ"
+    )
+    assert box.run(program, tests).message == ""
+
+
+def test_a_private_folder_that_could_not_be_removed_is_not_used_again() -> None:
+    with Sandbox(without=["bubblewrap"]) as box:
+        assert box._folder is not None
+        left = box._folder / "programs" / "0"
+        left.mkdir()
+        (left / "note").touch()
+        for _ in range(2):
+            look = (
+                "import os\nassert os.listdir('.') == []\nassert os.getcwd() == os.environ['HOME']"
+            )
+            assert box.run("", look).message == ""
+        assert (left / "note").exists()
+
+
 def test_a_preloaded_module_must_exist() -> None:
     with pytest.raises(PartError, match="no_such_module"), Sandbox(preload=["no_such_module"]):
         pass

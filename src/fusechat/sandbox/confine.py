@@ -7,18 +7,16 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
-import sysconfig
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from fusechat.sandbox import kernel
 
 NOBODY = 65534
+_SIGKILL = int(signal.SIGKILL)
 _OWN_USERS = 1_000_000_000
 """Where the user ids of workers begin that run as root: one each, above any real user's."""
 _OWN_JUDGES = 2_000_000_000
@@ -76,8 +74,9 @@ class Bounds:
     """None where this system does not tell how many the user has already."""
     open_files: int
 
-    def apply(self) -> None:
-        """Set them on this process and all that it starts."""
+    def settings(self) -> tuple[tuple[int, tuple[int, int]], ...]:
+        """Arguments of `resource.setrlimit` that set them, none above what holds already."""
+        found = []
         for kind, soft, hard in (
             (resource.RLIMIT_CORE, 0, 0),
             (resource.RLIMIT_CPU, self.seconds, self.seconds + 1),
@@ -91,7 +90,8 @@ class Bounds:
             ceiling = resource.getrlimit(kind)[1]
             if ceiling != resource.RLIM_INFINITY:
                 soft, hard = min(soft, ceiling), min(hard, ceiling)  # noqa: PLW2901
-            resource.setrlimit(kind, (soft, hard))
+            found.append((kind, (soft, hard)))
+        return tuple(found)
 
 
 def confine(means: Means, ruleset: int | None, held: bool, judge: bool = False) -> None:
@@ -107,8 +107,9 @@ def confine(means: Means, ruleset: int | None, held: bool, judge: bool = False) 
         os.setregid(means.user, means.user)
         os.setreuid(user, user)
     if kernel.LINUX:
-        kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)
-        kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
+        kernel.prctl(kernel.PR_SET_PDEATHSIG, _SIGKILL)
+        if not means.inherited:
+            kernel.prctl(kernel.PR_SET_NO_NEW_PRIVS, 1)
         if held or not judge:
             kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
     if ruleset is not None:
@@ -164,8 +165,14 @@ def reach_library(user: int | None) -> list[int]:
     A library below a folder that only root may enter (such as /root) is reached through
     descriptors opened here, by the path /proc/self/fd/<n>.
     """
+
+    def paths() -> list[str]:
+        import sysconfig  # large, so loaded in a fork
+
+        return list(sysconfig.get_paths().values())
+
     roots = [os.path.realpath(p) for p in (sys.prefix, sys.base_prefix, sys.exec_prefix)]
-    roots += [os.path.realpath(p) for p in sysconfig.get_paths().values()]
+    roots += [os.path.realpath(p) for p in in_fork(paths) or []]
     sys.path[:] = [
         p for p in sys.path
         if os.path.isdir(p) and any(os.path.realpath(p).startswith(r) for r in roots)
@@ -196,7 +203,7 @@ def _move_imports(old: str, new: str) -> None:
 
 def library_paths() -> Sequence[str]:
     """Folders of Python's library and of the shared libraries that it loads."""
-    own = [str(Path(p, "lib")) for p in {sys.prefix, sys.base_prefix}]
+    own = [os.path.join(p, "lib") for p in {sys.prefix, sys.base_prefix}]
     return [*_LIBRARIES, *own, *sys.path]
 
 
@@ -218,20 +225,50 @@ def leave_network() -> bool:
             return True
     try:
         kernel.unshare(kernel.CLONE_NEWUSER | kernel.CLONE_NEWNET)
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{user} {user} 1")
-        Path("/proc/self/gid_map").write_text(f"{group} {group} 1")
+        for file, text in (
+            ("setgroups", "deny"), ("uid_map", f"{user} {user} 1"),
+            ("gid_map", f"{group} {group} 1"),
+        ):  # fmt: skip
+            with open(f"/proc/self/{file}", "w") as stream:
+                stream.write(text)
     except OSError:
         return False
     return True
 
 
-def what_holds(confine_here: Callable[[], None], outside: str, listener: socket.socket) -> str:
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[str, int]]:
+    """The address of a listener in another process; this one never loads `socket`."""
+    (told, tell), (held, hold) = os.pipe(), os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(hold)
+            import socket
+
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                os.write(tell, json.dumps(listener.getsockname()).encode())
+                os.close(tell)
+                os.read(held, 1)
+        finally:
+            os._exit(0)
+    os.close(tell)
+    os.close(held)
+    try:
+        with os.fdopen(told, "rb") as stream:
+            host, port = json.loads(stream.read())
+        yield host, port
+    finally:
+        os.close(hold)
+        os.waitpid(child, 0)
+
+
+def what_holds(confine_here: Callable[[], None], outside: str, address: tuple[str, int]) -> str:
     """The level that confinement really gives, tried out in a fork.
 
-    `outside` is a file that anyone may read, outside the private folder.
+    `outside` is a file that anyone may read, outside the private folder; at `address` there is
+    a listener.
     """
-    address = listener.getsockname()
 
     def denied(attempt: Callable[[], Any]) -> bool:
         try:
@@ -241,23 +278,29 @@ def what_holds(confine_here: Callable[[], None], outside: str, listener: socket.
         return False
 
     def connect() -> None:
+        import socket
+
         with socket.socket() as link:
             link.settimeout(2)
             link.connect(address)
 
     def send_unconnected() -> None:
+        import socket
+
         with socket.socket(type=socket.SOCK_DGRAM) as link:
             link.connect(address)
             link.send(b"?")
 
     def attempts() -> dict[str, bool]:
+        import socket  # noqa: F401 - loaded while the library is surely there
+
         parent = os.getppid()
         confine_here()
         return {
             "user": os.geteuid() != 0,
             "network": denied(connect) and denied(send_unconnected),
             "signals": denied(lambda: os.kill(parent, 0)),
-            "files": denied(lambda: Path(outside).read_bytes()),
+            "files": denied(lambda: os.open(outside, os.O_RDONLY)),
         }
 
     found: dict[str, bool] = in_fork(attempts) or {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,7 +41,8 @@ def _check(result: int, what: str) -> int:
 
 def prctl(option: int, value: int) -> None:
     """Change an attribute of this process."""
-    _check(_libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0), f"prctl({option})")
+    if _libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) < 0:
+        _check(-1, f"prctl({option})")
 
 
 def unshare(flags: int) -> None:
@@ -159,7 +159,7 @@ class _Filter(ctypes.Structure):
 
 def seccomp_known() -> bool:
     """Whether the system call numbers of this processor are known here."""
-    return LINUX and platform.machine() in _MACHINES
+    return LINUX and os.uname().machine in _MACHINES
 
 
 def _program(machine: _Machine, own_pid: int | None) -> list[tuple[int, int, int, int]]:
@@ -184,7 +184,7 @@ def _program(machine: _Machine, own_pid: int | None) -> list[tuple[int, int, int
 
 @cache
 def _compiled(own_pid: int | None) -> _Filter:
-    lines = _program(_MACHINES[platform.machine()], own_pid)
+    lines = _program(_MACHINES[os.uname().machine], own_pid)
     code = (_Instruction * len(lines))(*(_Instruction(*line) for line in lines))
     return _Filter(len(lines), code)
 

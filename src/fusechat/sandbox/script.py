@@ -16,7 +16,6 @@ import os
 import resource
 import signal
 import sys
-import threading
 import types
 from typing import Any, NoReturn
 
@@ -124,7 +123,8 @@ def _outcome(program: str) -> int | tuple[str, str]:
     except BaseException as error:  # noqa: BLE001 - a script may raise anything at all
         told = (type(error).__name__, _words(error))
     with contextlib.suppress(BaseException):
-        threading._shutdown()  # type: ignore[attr-defined]
+        if "threading" in sys.modules:
+            sys.modules["threading"]._shutdown()
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     with contextlib.suppress(BaseException):

@@ -10,8 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 _TICK_SECONDS = 0.25
@@ -20,37 +19,34 @@ _VERDICT_BYTES = 1 << 16
 _WORDS = 600
 _TOLD = frozenset({"passed", "failed", "invalid", "memory", "error", "unsupported", "gone"})
 _FILES_ALLOWED = 10_000
+PASSED = "passed"
+_NOTHING_TO_SAY = {"status": PASSED, "phase": "", "exception": "", "message": ""}
+_SIGKILL = int(signal.SIGKILL)
 
 
-@dataclass
 class Run:
-    """One program under way."""
+    """One program under way: made before its process, which then has `begun`."""
 
-    teller: int
-    """The process whose verdict counts: the program's, in strict mode the judge's."""
-    candidate: int
-    """The process of the program; in strict mode another one."""
-    output: int
-    verdict: int
-    nonce: str
-    folder: Path
-    said: bytes = b""
-    printed: int = 0
-    stopped: str = ""
-    message: str = ""
-    open: set[int] = field(default_factory=set)
-    ended: dict[int, tuple[int, Any]] = field(default_factory=dict)
-    """Exit code and resources of processes that were reaped."""
-
-    def __post_init__(self) -> None:
-        self.open = {self.output, self.verdict}
-        for reader in self.open:
-            os.set_blocking(reader, False)
-
-    @property
-    def processes(self) -> tuple[int, ...]:
+    def __init__(self, folder: str) -> None:
+        self.folder, self.nonce = folder, os.urandom(16).hex()
+        self.output, self.output_writer = os.pipe()
+        self.verdict, self.verdict_writer = os.pipe()
+        os.set_blocking(self.output, False)
+        os.set_blocking(self.verdict, False)
+        self.said, self.printed, self.stopped, self.message = b"", 0, "", ""
+        self.teller = self.candidate = 0
+        """The process whose verdict counts; that of the program, in strict mode another one."""
+        self.processes: tuple[int, ...] = ()
         """The processes that the worker itself forked."""
-        return tuple(dict.fromkeys((self.teller, self.candidate)))
+        self.ended: dict[int, tuple[int, Any]] = {}
+        """Exit code and resources of processes that were reaped."""
+
+    def begun(self, teller: int, candidate: int) -> None:
+        """The processes run; what they write to is theirs alone."""
+        self.teller, self.candidate = teller, candidate
+        self.processes = (teller,) if teller == candidate else (teller, candidate)
+        os.close(self.output_writer)
+        os.close(self.verdict_writer)
 
     def end(self) -> None:
         """Kill it with all that it started, and reap it."""
@@ -85,23 +81,25 @@ class Watcher:
 
     def watch(self, run: Run) -> None:
         """Until the program ends, says too much, writes too much or takes too long."""
-        deadline = time.monotonic() + self.wall_seconds
-        ends = {_descriptor_of(pid): pid for pid in run.processes}
-        watched = {fd: pid for fd, pid in ends.items() if fd is not None}
-        tick = _TICK_WITHOUT_PIDFD if None in ends else _TICK_SECONDS
-        next_look = time.monotonic() + _TICK_SECONDS
+        began = time.monotonic()
+        deadline, next_look = began + self.wall_seconds, began + _TICK_SECONDS
         poll = select.poll()
         poll.register(self.requests, 0)
-        for fd in (*run.open, *watched):
+        watched = _descriptors_of(run.processes)
+        ask = len(watched) < len(run.processes)
+        tick = _TICK_WITHOUT_PIDFD if ask else _TICK_SECONDS
+        for fd in (run.output, run.verdict, *watched):
             poll.register(fd, select.POLLIN)
         try:
             while not run.stopped:
                 wait = min(deadline - time.monotonic(), tick)
-                happened = {fd for fd, _ in poll.poll(max(0.0, wait) * 1000)}
-                self._take(run, happened & run.open, poll)
+                happened = dict(poll.poll(max(0.0, wait) * 1000))
+                for fd in (run.output, run.verdict):
+                    if fd in happened:
+                        self._take(run, fd, poll)
                 if self.requests in happened or os.getppid() != self.parent:
                     raise SystemExit("the owner is gone")
-                if self._ended(run, None in ends, happened & watched.keys(), watched, poll):
+                if self._ended(run, ask, happened, watched, poll):
                     break
                 now = time.monotonic()
                 if now >= deadline:
@@ -110,7 +108,8 @@ class Watcher:
                     next_look = now + _TICK_SECONDS
                     if overfull(run.folder, self.disk_bytes):
                         run.stopped, run.message = "output", "filled its folder"
-            self._take(run, set(run.open), None)
+            self._take(run, run.output, None)
+            self._take(run, run.verdict, None)
         finally:
             for fd in watched:
                 os.close(fd)
@@ -126,32 +125,36 @@ class Watcher:
                 run.ended[pid] = (os.waitstatus_to_exitcode(status), used)
                 _kill_group(pid)
         for fd in ready:
+            if fd not in watched:
+                continue
             if watched[fd] == run.teller:
                 return True
             poll.unregister(fd)
             _kill_group(watched[fd])
         return run.teller in run.ended
 
-    def _take(self, run: Run, ready: Collection[int], poll: select.poll | None) -> None:
-        for fd in ready:
-            with contextlib.suppress(BlockingIOError):
-                while part := os.read(fd, 1 << 16):
-                    if fd == run.verdict:
-                        run.said = (run.said + part)[-_VERDICT_BYTES:]
-                    else:
-                        run.printed += len(part)
-                    if run.printed > self.output_bytes:
-                        run.stopped = "output"
-                        return
-                if poll is not None:
-                    poll.unregister(fd)
-                run.open.discard(fd)
+    def _take(self, run: Run, fd: int, poll: select.poll | None) -> None:
+        """Read what is there; where nothing more will come, `poll` leaves it out from now on."""
+        try:
+            while part := os.read(fd, 1 << 16):
+                if fd == run.verdict:
+                    run.said = (run.said + part)[-_VERDICT_BYTES:]
+                else:
+                    run.printed += len(part)
+                if run.printed > self.output_bytes:
+                    run.stopped = "output"
+                    return
+        except BlockingIOError:
+            return
+        if poll is not None:
+            poll.unregister(fd)
 
 
 def judged(run: Run, seconds: int) -> dict[str, Any]:
     """What the end means, as fields of `box.Verdict`; `seconds` is the limit that was set."""
+    passed = passed_line(run.nonce, run.teller)
     for line in run.said.splitlines():
-        told = _genuine(line, run)
+        told = _NOTHING_TO_SAY if line == passed else _genuine(line, run)
         if told is None:
             continue
         if told["status"] not in _TOLD:
@@ -163,6 +166,11 @@ def judged(run: Run, seconds: int) -> dict[str, Any]:
         if told["status"] != "passed" or (code == 0 and not run.stopped):
             return told
     return _from_the_end(run, run.teller, seconds)
+
+
+def passed_line(nonce: str, pid: int) -> bytes:
+    """The verdict of a program that passed: the commonest, so neither side makes JSON of it."""
+    return b'{"nonce": "%b", "pid": %d, "status": "passed"}' % (nonce.encode(), pid)
 
 
 def _from_the_end(run: Run, pid: int, seconds: int) -> dict[str, Any]:
@@ -202,20 +210,26 @@ def _storable(text: str) -> str:
 
 def _kill_group(pid: int) -> None:
     for kill in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            kill(pid, signal.SIGKILL)
+        try:
+            kill(pid, _SIGKILL)
+        except (ProcessLookupError, PermissionError):
+            continue
 
 
-def _descriptor_of(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except (OSError, AttributeError):
-        return None
+def _descriptors_of(pids: Collection[int]) -> dict[int, int]:
+    """Descriptors that poll as ready when a process ends, where there are such."""
+    found = {}
+    for pid in pids:
+        try:
+            found[os.pidfd_open(pid)] = pid
+        except (OSError, AttributeError):
+            break
+    return found
 
 
-def overfull(folder: Path, disk_bytes: int) -> bool:
+def overfull(folder: str, disk_bytes: int) -> bool:
     """Whether a folder holds more than it may, or hides what it holds."""
-    used, files, places = 0, 0, [str(folder)]
+    used, files, places = 0, 0, [folder]
     while places:
         try:
             with os.scandir(places.pop()) as entries:
@@ -258,12 +272,12 @@ def sweep() -> None:
 def _children() -> list[int]:
     me = str(os.getpid())
     with contextlib.suppress(OSError):
-        return [int(pid) for pid in Path(f"/proc/{me}/task/{me}/children").read_text().split()]
+        return [int(pid) for pid in _text(f"/proc/{me}/task/{me}/children").split()]
     found: list[int] = []
     for entry in os.listdir("/proc") if os.path.isdir("/proc") else ():
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                if Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1] == me:
+                if _text(f"/proc/{entry}/stat").rpartition(")")[2].split()[1] == me:
                     found.append(int(entry))
     return found
 
@@ -276,7 +290,7 @@ def tasks_of(user: int) -> int | None:
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             with contextlib.suppress(OSError, IndexError):
-                status = Path(f"/proc/{entry}/status").read_text()
+                status = _text(f"/proc/{entry}/status")
                 if status.partition("\nUid:")[2].split(maxsplit=1)[0] == str(user):
                     count += int(status.partition("\nThreads:")[2].split(maxsplit=1)[0])
     return count
@@ -285,21 +299,27 @@ def tasks_of(user: int) -> int | None:
 def virtual_memory() -> int | None:
     """Address space of this process in bytes."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        pages = int(_text("/proc/self/statm").split()[0])
     except OSError:
         return None
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def remove(folder: Path) -> None:
+def _text(path: str) -> str:
+    with open(path) as stream:
+        return stream.read()
+
+
+def remove(folder: str) -> None:
     """Remove a program's folder, whatever rights and depth it left in it.
 
     Folders are moved up before they are emptied, so that no path is ever long.
     """
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    try:
+        os.rmdir(folder)
         return
-    count, places = 0, [str(folder)]
+    except OSError:
+        count, places = 0, [folder]
     while places:
         place = places.pop()
         with contextlib.suppress(OSError):

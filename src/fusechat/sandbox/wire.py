@@ -10,13 +10,13 @@ with the kind of what follows, so that reading it can make nothing but these val
 from __future__ import annotations
 
 import json
-import os
-import struct
 from collections import Counter, OrderedDict, defaultdict, deque
 from collections.abc import Callable
 from decimal import Decimal, DecimalException
 from fractions import Fraction
 from typing import Any, NoReturn
+
+from fusechat.sandbox import pipe
 
 DEEPEST = 100
 """Nesting beyond which a value is refused; one that holds itself is."""
@@ -25,7 +25,6 @@ LONGEST = 16 << 20
 _MOST = 1_000_000
 """Values in a message."""
 _SMALL = 1 << 63
-_HEADER = struct.Struct(">Q")
 _ITEMS: dict[type, str] = {list: "l", tuple: "t", set: "u", frozenset: "f", deque: "q"}
 _PAIRS: dict[type, str] = {dict: "d", OrderedDict: "o", Counter: "n", defaultdict: "d"}
 _ITEM_KINDS = {tag: kind for kind, tag in _ITEMS.items()}
@@ -153,34 +152,9 @@ _RARE: dict[str, Callable[..., Any]] = {
 }
 
 
-class Pipe:
+class Pipe(pipe.Pipe):
     """Messages of bytes over two descriptors; `EOFError` where the other side is gone."""
 
-    def __init__(self, reader: int, writer: int) -> None:
-        self._reader, self._writer = reader, writer
-
-    def send(self, message: bytes) -> None:
-        """Write one message."""
-        rest = memoryview(_HEADER.pack(len(message)) + message)
-        try:
-            while rest:
-                rest = rest[os.write(self._writer, rest) :]
-        except BrokenPipeError:
-            raise EOFError from None
-
-    def receive(self) -> bytes:
-        """Read one message."""
-        (length,) = _HEADER.unpack(self._exactly(_HEADER.size))
+    def _check(self, length: int) -> None:
         if length > LONGEST:
             raise NotPlain("a message too large")
-        return self._exactly(length)
-
-    def _exactly(self, count: int) -> bytes:
-        parts: list[bytes] = []
-        while count:
-            part = os.read(self._reader, min(count, 1 << 20))
-            if not part:
-                raise EOFError
-            parts.append(part)
-            count -= len(part)
-        return b"".join(parts)
