@@ -14,6 +14,7 @@ from fusechat.parts import (
     Choice,
     Group,
     Loss,
+    PairChoice,
     Refusal,
     Source,
     Strategy,
@@ -105,6 +106,19 @@ class Shortest(Strategy):
             return Refusal("no whole response")
         best = min(whole, key=lambda seen: (seen.tokens or 0, seen.source, seen.index))
         return [Choice(best.response_id, None, "shortest")]
+
+
+class Across(Strategy):
+    """The first response of the first source over that of the last: it needs two sources."""
+
+    emits = "Pair"
+
+    def select(self, group: Group) -> Sequence[PairChoice] | Refusal:
+        first = {r.source: r.response_id for r in reversed(group.responses)}
+        if len(first) < 2:
+            return Refusal("one source only")
+        chosen, *_, rejected = (first[name] for name in group.sources if name in first)
+        return [PairChoice(chosen, rejected, None, None, None, "across")]
 
 
 class Hinge(Loss):

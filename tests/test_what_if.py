@@ -94,6 +94,11 @@ def test_the_same_rules_change_nothing(workspace: Path, capsys: pytest.CaptureFi
         (["build.chat.dpo.max_margin=[1"], {}, "not YAML"),
         (["build.chat.dpo.max_margn=1"], {}, "Did you mean 'max_margin'?"),
         (["build.chat.dpo.min_margin=3"], {}, "above max_margin"),
+        (
+            ["build.chatt.dpo.min_margin=3"],
+            {},
+            "no rule for a domain 'chatt'. Did you mean 'chat'?",
+        ),
         ([], {}, "say what to change"),
         ([], {"sources": "parot"}, "Did you mean 'parrot'?"),
         ([], {"sources": ","}, "name at least one of: parrot, herald"),
@@ -123,6 +128,23 @@ def test_it_names_the_units_that_are_missing_and_the_command_that_makes_them(
     assert "annotate/length (new)" in str(error.value)
     assert f"fusechat run {TINY} --workspace {tmp_path} --only build" in str(error.value)
     assert not list(tmp_path.iterdir())
+
+
+def test_variables_that_the_recipe_needs_count_for_both_sides(
+    workspace: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prompts = TINY.parent / "tiny-prompts.jsonl"
+    text = TINY.read_text().replace("tiny-prompts.jsonl", '"${rows}"')
+    assert text != TINY.read_text()
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(text.replace("prompts:", "variables: {rows: nowhere.jsonl}\nprompts:", 1))
+    given = f"variables.rows={prompts}"
+    assert call(workspace, given, "build.chat.dpo.min_margin=0.55", recipe=recipe) == 0
+    assert "0.55..1" in capsys.readouterr().out
+    with pytest.raises(RecipeError, match="say what to change"):
+        call(workspace, given, recipe=recipe)
+    with pytest.raises(StaleInputError, match=f"--set {given} --only build"):
+        call(tmp_path, given, "build.chat.dpo.min_margin=0.55", recipe=recipe)
 
 
 def test_windows_in_other_units_are_shown_in_raw_ones(
@@ -186,7 +208,9 @@ def test_what_if_and_show_on_four_domains(
     world: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     recipe, workspace = world
-    change = ["build.math.split.dpo_fraction=1", "build.chat.dpo.max_margin=0.02"]
+    window = {"window": "raw", "min_margin": 0.01, "max_margin": 0.02}
+    change = [f"build.chat.dpo.{key}={value}" for key, value in window.items()]
+    change.append("build.math.split.dpo_fraction=1")
     assert call(workspace, *change, recipe=recipe) == 0
     out = capsys.readouterr().out
     assert "the same as now: code, zh" in out

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -15,19 +16,27 @@ from fusechat.recipe import Recipe, read_recipe
 from fusechat.recipe_file import near
 from fusechat.stages.build_settings import BuildSettings
 
+BUILD, VARIABLES = "build.", "variables."
+"""What `--set` may change: the rules, and what the recipe itself needs to be read."""
+
 
 def what_if(options: argparse.Namespace) -> int:
     """Print the yield of the build as the recipe has it beside that under other rules.
 
-    `options`: `recipe`, `set` (list of KEY=VALUE below `build.`), `sources` (names with commas
-    between, or None), `drop_one` (bool), `workspace`, `json`. Writes nothing. Raises
-    `RecipeError` for faults of the call and `StaleInputError` where scores are missing.
+    `options`: `recipe`, `set` (list of KEY=VALUE below `build.`, or below `variables.`, which count
+    for both sides), `sources` (names with commas between, or None), `drop_one` (bool),
+    `workspace`, `json`. Writes nothing. Raises `RecipeError` for faults of the call and
+    `StaleInputError` where scores are missing.
     """
     from fusechat.stages import what_if as stage
 
-    changes = _changes(options.set)
-    recipe, changed = _recipe(options, {}), _recipe(options, changes)
+    given = _changes(options.set)
+    variables = {key: value for key, value in given.items() if key.startswith(VARIABLES)}
+    changes = {key: value for key, value in given.items() if key not in variables}
+    recipe = _recipe(options, variables)
     assert recipe.build is not None
+    _check_domains(changes, recipe.build)
+    changed = _recipe(options, given)
     assert changed.build is not None
     now, variants = _variants(options, recipe, changed.build, list(changes))
     planned = plan(recipe, options.workspace)
@@ -47,7 +56,7 @@ def _changes(pairs: Sequence[str]) -> dict[str, Any]:
         if not equals or not key:
             message = "write KEY=VALUE, such as build.chat.dpo.max_margin=0.2."
             faults.append(Fault("--set", pair, message))
-        elif not key.startswith("build."):
+        elif not key.startswith((BUILD, VARIABLES)):
             message = (
                 "what-if changes only keys below 'build.': any other would need new responses or "
                 "scores. To see what would run then: fusechat check RECIPE --set ..."
@@ -61,6 +70,19 @@ def _changes(pairs: Sequence[str]) -> dict[str, Any]:
     if faults:
         raise RecipeError(faults)
     return out
+
+
+def _check_domains(keys: Iterable[str], build: BuildSettings) -> None:
+    """Raises `RecipeError` for a key below a domain that has no rule."""
+    known = tuple(build.domains)
+    faults = []
+    for key in keys:
+        domain, dot, _ = key.removeprefix(BUILD).partition(".")
+        if dot and domain not in known:
+            message = f"the build has no rule for a domain '{domain}'. {near(domain, known)}"
+            faults.append(Fault("--set", key, message))
+    if faults:
+        raise RecipeError(faults)
 
 
 def _recipe(options: argparse.Namespace, changes: Mapping[str, Any]) -> Recipe:
@@ -129,9 +151,11 @@ def _finished(planned: Plan, options: argparse.Namespace) -> tuple[str, ...]:
         workspace = (
             "" if str(options.workspace) == "workspace" else f" --workspace {options.workspace}"
         )
+        needed = [pair for pair in options.set if pair.startswith(VARIABLES)]
+        variables = "".join(f" --set {shlex.quote(pair)}" for pair in needed)
         raise StaleInputError(
             f"what-if needs finished responses and scores, and these are not: {', '.join(parts)}. "
-            f"Run them first: fusechat run {options.recipe}{workspace} --only build"
+            f"Run them first: fusechat run {options.recipe}{workspace}{variables} --only build"
         )
     return inputs
 
@@ -213,7 +237,7 @@ def _moves(name: str, changes: Mapping[str, Any]) -> Iterator[str]:
     label = f"{name}: " if name else ""
     moved = ", ".join(f"{n:,} {where}" for where, n in changes["moved"].items())
     yield f"{label}prompts that move: {moved or 'none'}"
-    for table, what in (("sft", "SFT response"), ("dpo", "chosen or rejected response")):
+    for table, what in (("sft", "response"), ("dpo", "pair")):
         if both := changes[f"{table}_in_both"]:
             other = changes[f"{table}_other"]
-            yield f"{label}{other:,} of {both:,} prompts in {table.upper()} in both: another {what}"
+            yield f"{label}{both:,} prompts stay in {table.upper()}, {other:,} with another {what}"

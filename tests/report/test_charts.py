@@ -95,6 +95,12 @@ def test_a_stacked_bar_says_its_numbers_in_words_and_shows_shares_of_the_whole()
     assert [span.text for span in found] == ["75%", "25%"]
 
 
+def test_a_stacked_bar_of_nearly_all_does_not_say_all() -> None:
+    found = ET.fromstring(charts.stacked([("kept", 3999, "good"), ("cut", 1, "bad")], "rows"))
+    assert [span.text for span in found] == [">99%", None]
+    assert [span.attrib["title"] for span in found] == ["kept: 3,999 (>99%)", "cut: 1 (<1%)"]
+
+
 def test_columns_become_panels_with_chosen_beside_rejected_and_held_out_beside_training() -> None:
     rows: list[dict[str, object]] = [
         {"step": 1, "loss": 0.7, "rows": 8, "epoch": 0.1, "token_logps_chosen": -1,

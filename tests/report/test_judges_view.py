@@ -51,7 +51,8 @@ def test_sandbox_levels_are_counted_and_said_in_words(findings: Findings) -> Non
 def test_the_self_test_of_the_reward_model_is_said_with_its_spread(findings: Findings) -> None:
     step = next(s for s in judges_view.scored(findings) if s["annotator"] == "reward")
     assert step["conditions"] == [
-        "Self-test at start: 9 conversations, in bfloat16, the way shared, scores differ by at "
+        "Self-test at start: 9 conversations, in bfloat16, a prompt computed once for all its "
+        "responses, scores differ by at "
         "most 4e−4 from those one by one, the smallest margin of the recipe is 0.01."
     ]
     assert "Self-test at start: 9 conversations" in render(findings)

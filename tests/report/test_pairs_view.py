@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from html import escape, unescape
 from pathlib import Path
@@ -101,6 +102,19 @@ def test_the_histogram_of_gaps_is_the_sum_of_the_sources_and_marks_both_ends(
         assert f"{share(total['inside'], total['n'])} in it" in figure.how
 
 
+def test_the_window_in_quantiles_counts_from_the_smallest_gap(
+    analysis: Analysis, findings: Findings
+) -> None:
+    # 10 gaps under, 70 in and 20 over the window: from the quantile 0.1 to the quantile 0.8.
+    known = deepcopy(dict(analysis))
+    for domain in known["domains"].values():
+        for place, entry in enumerate(domain.get("windows", {}).get("sources", {}).values()):
+            counts = {"n": 100, "under": 10, "inside": 70, "over": 20, "not_positive": 5}
+            entry.update(counts if place == 0 else dict.fromkeys(counts, 0))
+    for figure in pairs_view.margins(replace(findings, analysis=known)):
+        assert "In quantiles of these gaps it goes from 10% to 80%." in figure.how
+
+
 def test_a_window_in_quantiles_or_z_scores_is_said_as_the_recipe_says_it(
     findings: Findings,
 ) -> None:
@@ -120,6 +134,9 @@ def test_yields_under_other_windows_are_those_that_were_counted(
         assert [row.first for row in figure.rows] == [
             f"{window[key]:,}" for key in ("kept", "without_min", "without_max", "without_window")
         ]
+        wider = window["without_window"] - window["kept"]
+        assert wider > 0
+        assert figure.rows[-1].second == f"+{wider:,}"
         assert [[n for n, _ in row["cells"]] for row in grid["rows"]] == window["grid"]["prompts"]
         assert figure.picture.count("<polyline") == 2
 

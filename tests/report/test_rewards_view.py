@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,18 @@ def test_length_parity_says_the_mean_difference_and_how_often_chosen_is_longer(
         assert float(row.first.replace("−", "-")) == pytest.approx(entry["mean"], rel=0.01)
         assert row.second == share(entry["longer"], 1)
     assert "62 tokens on average, rejected ones 55.5" in figure.how
+
+
+def test_a_source_with_few_pairs_is_named_with_their_number(
+    analysis: Analysis, findings: Findings
+) -> None:
+    few = deepcopy(dict(analysis))
+    sources = few["domains"]["math"]["parity"]["sources"]
+    names = list(sources)
+    for name, count in zip(names, [30, 29, *[500] * (len(names) - 2)], strict=True):
+        sources[name]["counted"] = count
+    (how, *_) = (f.how for f in view.parity(replace(findings, analysis=few)))
+    assert how.endswith(f" Few pairs: {names[1]} 29.")
 
 
 def test_styles_are_chosen_and_rejected_shares_for_each_domain(

@@ -199,6 +199,17 @@ def test_a_score_of_many_values_is_no_verdict() -> None:
     assert domain(pool, CHAT)["judges"] == []
 
 
+def test_shares_of_up_to_sixteen_checks_are_verdicts_however_many_values_there_are() -> None:
+    shares = sorted({met / checks for checks in range(1, 17) for met in range(checks + 1)})
+    assert len(shares) == 81
+    pool = Pool("gemma")
+    for value in shares:
+        pool.add("math", gemma=[{"rm": 0.2, "other": 1 - value}, {"rm": 0.1, "other": value}])
+    (judge,) = domain(pool, CHAT)["judges"]
+    assert (judge["score"], judge["verdict"]) == ("rm", "other")
+    assert (judge["all"]["right"]["n"], judge["all"]["wrong"]["n"]) == (2, 160)
+
+
 def test_reward_against_length_by_hand() -> None:
     pool = Pool("gemma")
     rows = [(0.1, 10), (0.2, 30), (0.3, 20), (0.3, 20), (0.9, None)]
@@ -213,7 +224,7 @@ def test_reward_against_length_by_hand() -> None:
 
 def test_length_parity_of_the_pairs_in_the_table_by_hand() -> None:
     pool = Pool("gemma", "qwen")
-    for longer in (30, 10, None):
+    for longer in (34, 10, None):
         pool.add(
             "math",
             gemma=[{"rm": 0.2, "ok": 1, "tokens": longer}, {"rm": 0.15, "ok": 0, "tokens": 20}],
@@ -222,9 +233,9 @@ def test_length_parity_of_the_pairs_in_the_table_by_hand() -> None:
     found = domain(pool, MATH)["parity"]
     gemma = found["sources"]["gemma"]
     assert (gemma["pairs"], gemma["counted"]) == (3, 2)
-    assert (gemma["longer"], gemma["equal"], gemma["mean"]) == (0.5, 0, 0)
-    assert (gemma["mean_chosen"], gemma["mean_rejected"]) == (20, 20)
-    assert (gemma["quantiles"]["0"], gemma["quantiles"]["1"]) == (-10, 10)
+    assert (gemma["longer"], gemma["equal"], gemma["mean"]) == (0.5, 0, 2)
+    assert (gemma["mean_chosen"], gemma["mean_rejected"]) == (22, 20)
+    assert (gemma["quantiles"]["0"], gemma["quantiles"]["1"]) == (-10, 14)
     assert found["sources"]["qwen"]["equal"] == 1
     assert found["all"]["pairs"] == 4
     assert found["all"]["longer"] == pytest.approx(1 / 3, abs=1e-6)
@@ -326,6 +337,25 @@ def test_windows_that_gaps_alone_cannot_tell_say_so() -> None:
     assert "lower bound" in domain(pool, {**MATH, "dpo": lowest})["windows"]["note"]
 
 
+def test_without_fallback_only_the_gap_of_the_best_source_counts() -> None:
+    near, far = [{"rm": 0.2}, {"rm": 0.15, "text": "b"}], [{"rm": 0.9}, {"rm": 0.4, "text": "b"}]
+    pool = drawn([{"gemma": near, "qwen": far}])
+    found = domain(pool, {**CHAT, "dpo": {**CHAT["dpo"], "fallback": False}})["windows"]
+    assert (found["kept"], found["without_max"]) == (0, 1)
+    assert found["quantiles"]["0.5"] == pytest.approx(0.5)
+    assert (found["sources"]["gemma"]["n"], found["sources"]["qwen"]["n"]) == (0, 1)
+    assert domain(pool, CHAT)["windows"]["kept"] == 1
+
+
+def test_the_best_score_of_pairs_only_is_that_of_sources_that_give_one() -> None:
+    near, far = [{"rm": 0.2}, {"rm": 0.15, "text": "b"}], [{"rm": 0.9}, {"rm": 0.4, "text": "b"}]
+    pool = drawn([{"gemma": near, "qwen": far}])
+    rule = {"split": {"rule": "dpo_only"}, "dpo": CHAT["dpo"]}
+    ablation = domain(pool, rule)["ablation"]
+    assert ablation["all"]["mean_best"] == pytest.approx(0.2)
+    assert ablation["alone"]["qwen"]["mean_best"] is None
+
+
 SPLITS = [
     {"rule": "filter_then_share", "sft_share": 0.4},
     {"rule": "filter_then_share", "sft_share": 0.5, "no_pair_to_sft": True},
@@ -359,6 +389,15 @@ def test_builds_with_other_sources_are_those_that_a_rule_of_these_sources_gives(
             **{key: funnel[key] for key in ("sft_prompts", "dpo_prompts", "dropped")},
             "right": said["right"],
         }
+
+
+def test_a_strategy_that_may_pair_two_sources_is_not_taken_apart_by_source() -> None:
+    pool = drawn([{"gemma": [{"rm": 0.2, "ok": 1}], "qwen": [{"rm": 0.1, "ok": 0}]}])
+    rule = {"split": {"rule": "dpo_only"}, "dpo": {"use": "outside_parts:Across"}}
+    found = domain(pool, rule)
+    assert found["funnel"]["dpo_prompts"] == 1
+    assert found["ablation"]["without"] == found["ablation"]["alone"] == {}
+    assert "what-if --drop-one" in found["ablation"]["note"]
 
 
 def test_leaving_out_a_source_that_gives_nothing_changes_nothing() -> None:

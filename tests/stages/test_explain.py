@@ -144,6 +144,25 @@ def test_each_source_has_its_rank_its_ends_and_its_reason(
     )
 
 
+def test_the_source_that_was_tried_first_is_named_also_where_it_has_nothing_to_reject(
+    build_workspace: Any, paper_rules: dict[str, Any]
+) -> None:
+    prompt = build_workspace.add(
+        "q",
+        "math",
+        gemma=[{"rm": 0.3, "math": 1}, {"rm": 0.25, "math": 0}],
+        qwen=[{"rm": 0.9, "math": 1}, {"rm": 0.8, "math": 1}],
+    )
+    context = build_workspace.context(paper_rules)
+    build(context)
+    found = explained(context, prompt)
+    dpo = found["strategies"]["dpo"]
+    assert {name: one["rank"] for name, one in dpo["sources"].items()} == {"gemma": 2, "qwen": 1}
+    assert dpo["sources"]["qwen"]["worst"] is None
+    assert "(source ranked 2)" in found["why"][1]
+    assert "; tried before: qwen (no incorrect response)." in found["why"][1]
+
+
 def test_a_refusal_names_the_reason_of_every_source_where_they_differ(
     build_workspace: Any, paper_rules: dict[str, Any]
 ) -> None:
@@ -223,6 +242,7 @@ def explained_before(context: UnitContext, prompt: Prompt) -> dict[str, Any]:
         ({"sandbox": "landlock+seccomp", "message": "assert f(2) == 4", "passed": 3, "of": 5},
          "sandbox landlock+seccomp; message assert f(2) == 4; passed 3; of 5"),
         ({"met": [True, False], "error": None}, "met [true, false]"),
+        ({"constraints": 6, "failed": []}, "constraints 6"),
         ("plain words", "plain words"),
         ({"objectives": [0.1, 0.2], "gate": [1, 0]}, "2 objectives without names"),
     ],

@@ -122,6 +122,16 @@ def bar_strip(share: float, kind: str) -> Markup:
     ).format(kind=kind, width=100 * share)
 
 
+def share(part: float, whole: float) -> str:
+    """A share as whole percent; a dash where there is nothing to share."""
+    if not whole:
+        return "–"
+    percent = 100 * part / whole
+    if 0 < percent < 0.5:
+        return "<1%"
+    return ">99%" if 99.5 <= percent < 100 else f"{percent:.0f}%"
+
+
 def stacked(parts: Sequence[tuple[str, int, str]], label: str) -> Markup:
     """A stacked bar of (name, count, CSS class); its numbers are in `aria-label` too."""
     total = sum(count for _, count, _ in parts)
@@ -134,14 +144,22 @@ def stacked(parts: Sequence[tuple[str, int, str]], label: str) -> Markup:
     for name, count, kind in parts:
         if not count:
             continue
-        share = 100 * count / total
-        text = f"{share:.0f}%" if share >= 12 else ""
-        wide = "" if share >= 22 else " slim"
+        percent = 100 * count / total
+        text = share(count, total) if percent >= 12 else ""
+        wide = "" if percent >= 22 else " slim"
         out.append(
             Markup(
-                '<span class="{kind}{wide}" style="width:{share:.3f}%" title="{name}: {count} '
-                '({share:.1f}%)">{text}</span>'
-            ).format(kind=kind, wide=wide, share=share, name=name, count=f"{count:,}", text=text)
+                '<span class="{kind}{wide}" style="width:{percent:.3f}%" title="{name}: {count} '
+                '({share})">{text}</span>'
+            ).format(
+                kind=kind,
+                wide=wide,
+                percent=percent,
+                name=name,
+                count=f"{count:,}",
+                share=share(count, total),
+                text=text,
+            )
         )
     return Markup("").join([*out, Markup("</div>")])
 

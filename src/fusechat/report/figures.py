@@ -9,6 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fusechat.report import charts
+from fusechat.report.charts import share as share
 
 ALL = "all"
 """Label of the row over all sources."""
@@ -40,16 +41,6 @@ class Figure:
     rows: Sequence[Row] = ()
     ticks: Markup | str = ""
     how: str = ""
-
-
-def share(part: float, whole: float) -> str:
-    """A share as whole percent; a dash where there is nothing to share."""
-    if not whole:
-        return "–"
-    percent = 100 * part / whole
-    if 0 < percent < 0.5:
-        return "<1%"
-    return ">99%" if 99.5 <= percent < 100 else f"{percent:.0f}%"
 
 
 def number(value: float | None) -> str:

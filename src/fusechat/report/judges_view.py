@@ -53,10 +53,16 @@ def _sandbox(judge: Judge) -> list[str]:
     ]
 
 
+_WAYS = {
+    "shared": "a prompt computed once for all its responses",
+    "padded": "responses padded in batches",
+    "alone": "responses one by one",
+}
+"""How a reward model scores, in words."""
 _SELF_TEST = {
     "conversations": "{} conversations",
     "dtype": "in {}",
-    "way": "the way {}",
+    "way": "{}",
     "spread": "scores differ by at most {} from those one by one",
     "least_margin": "the smallest margin of the recipe is {}",
 }
@@ -65,6 +71,8 @@ _SELF_TEST = {
 def _self_test(found: Mapping[str, Any]) -> str:
     """The measured self-test of a reward model in words; whatever else it says, as it says it."""
     told = {key: value for key, value in found.items() if value is not None}
+    if "way" in told:
+        told["way"] = _WAYS.get(str(told["way"]), f"the way {told['way']}")
     parts = [text.format(_plain(told[key])) for key, text in _SELF_TEST.items() if key in told]
     parts += [f"{key} {_plain(value)}" for key, value in told.items() if key not in _SELF_TEST]
     return f"Self-test at start: {', '.join(parts)}." if parts else "Self-test at start: passed."

@@ -119,11 +119,20 @@ def _parity(domain: str, given: Mapping[str, Any], names: Mapping[str, str]) -> 
         f"Chosen responses have {number(whole['mean_chosen'])} tokens on average, rejected ones "
         f"{number(whole['mean_rejected'])} ({whole['counted']:,} pairs with both counts); chosen "
         f"is longer in {share(whole['longer'], 1)}, equal in {share(whole['equal'], 1)}. Right of "
-        "the line the chosen one is longer."
+        f"the line the chosen one is longer.{_few(given['sources'])}"
     )
     ticks = charts.tick_strip(scale, signed=True)
     title = f"{domain}: chosen minus rejected"
     return Figure(title, "tokens", heads=("mean", "longer"), rows=rows, ticks=ticks, how=how)
+
+
+FEW_PAIRS = 30
+"""A source with fewer pairs is named: its box and its share say little."""
+
+
+def _few(sources: Mapping[str, Mapping[str, Any]]) -> str:
+    few = [f"{s} {e['counted']:,}" for s, e in sources.items() if 0 < e["counted"] < FEW_PAIRS]
+    return f" Few pairs: {', '.join(few)}." if few else ""
 
 
 def styles(findings: Findings) -> dict[str, Any] | None:

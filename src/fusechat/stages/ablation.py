@@ -1,7 +1,7 @@
 """The same pool with other sources: each source left out, and each source alone.
 
-Nothing is picked again: what each source would give by itself is known, and with
-`fallback: true` a set of sources gives a row where any of them does.
+Nothing is picked again: what each source would give by itself is known, and with a strategy
+that tries them one by one and `fallback: true` a set of sources gives a row where any of them does.
 """
 
 from __future__ import annotations
@@ -20,6 +20,12 @@ from fusechat.stages.split import BLAMED, Items, Placed, SplitThenFilter
 
 NO_FALLBACK = (
     "With fallback: false the source that goes first depends on the others; "
+    "use fusechat what-if --drop-one."
+)
+
+
+OWN_RULE = (
+    "A strategy without `tried` may need responses of several sources at once; "
     "use fusechat what-if --drop-one."
 )
 
@@ -64,8 +70,8 @@ class Ablation:
         every = np.ones(count, np.bool_)
         tables = _Tables.of(self._gives, self._best, self._right, count, verdicts)
         out: dict[str, Any] = {"all": tables.numbers(every, placed), "without": {}, "alone": {}}
-        if not getattr(self._rule.dpo, "fallback", True) and "dpo" in self._rule.split.asks:
-            return {**out, "note": NO_FALLBACK}
+        if note := note_of(self._rule):
+            return {**out, "note": note}
         place = _Placing(self._rule, ids, origin)
         for number, name in enumerate(self._sources):
             only = np.arange(count) == number
@@ -73,6 +79,15 @@ class Ablation:
                 sft, dpo = (np.asarray(tables.gives[t][:, kept].any(axis=1)) for t in BLAMED[1:])
                 out[what][name] = tables.numbers(kept, place(sft, dpo))
         return {**out, "note": ""}
+
+
+def note_of(rule: DomainRule) -> str:
+    """Why what each source gives alone does not tell what some of them give; empty if it does."""
+    asked = [one for table, one in rule.strategies().items() if table in rule.split.asks]
+    if not all(callable(getattr(strategy, "tried", None)) for strategy in asked):
+        return OWN_RULE
+    fallback = getattr(rule.dpo, "fallback", True) or "dpo" not in rule.split.asks
+    return "" if fallback else NO_FALLBACK
 
 
 def _packed(flags: Array) -> Array:

@@ -8,11 +8,20 @@ from typing import Any
 import numpy as np
 
 from fusechat.groups import Groups, Judgements
-from fusechat.stages.attribution_numbers import RIGHT, Comparisons, Sample, auc, spearman
+from fusechat.stages.attribution_numbers import (
+    RIGHT,
+    Array,
+    Comparisons,
+    Sample,
+    auc,
+    spearman,
+)
 from fusechat.stages.funnel import cells_of
 
-KINDS = 16
-"""Most values that an annotator of verdicts gives: a share of so many checks."""
+CHECKS = 16
+"""Most checks of which a verdict is the share met."""
+_NEAR = 1e-9
+"""How far a share in binary may be from the exact one."""
 
 
 class Knowing:
@@ -97,6 +106,14 @@ def _bias(rows: Sample, same: Comparisons) -> dict[str, Any]:
     }
 
 
+def _are_shares(values: Array) -> bool:
+    """Whether every value is a share k / n of `CHECKS` checks or fewer."""
+    if not ((values >= 0) & (values <= 1)).all():
+        return False
+    met = values[:, None] * np.arange(1, CHECKS + 1)
+    return bool((np.abs(met - np.round(met)) < _NEAR).any(axis=1).all())
+
+
 def _summed(all_: Sequence[Comparisons]) -> Comparisons:
     total = Comparisons()
     for one in all_:
@@ -110,7 +127,7 @@ class Rewards:
     """All scores and verdicts of one domain.
 
     Verdicts are what a rule reads as `correct_by`, and what looks like one: shares of checks
-    met, in [0, 1], of few kinds, 1 (all met: right) among them; or nothing but 0.
+    met, of at most `CHECKS`, 1 (all met: right) among them; or nothing but 0.
     """
 
     def __init__(self, sources: Sequence[str], named: Sequence[str]) -> None:
@@ -118,7 +135,7 @@ class Rewards:
         self._knowing: dict[tuple[str, str], Knowing] = {}
         self._lengths: dict[str, Lengths] = {}
         self._values: dict[str, set[float] | None] = {}
-        """The values that each annotator gave; None: too many, or outside [0, 1]."""
+        """The values that each annotator gave; None: one of them is no share of checks."""
 
     def see(self, groups: Groups) -> None:
         """Take in some prompts."""
@@ -139,12 +156,10 @@ class Rewards:
         known = self._values.setdefault(name, set())
         if known is None or name in self._named:
             return
-        values = found.value[found.status == 0]
-        if ((values < 0) | (values > 1)).any():
-            self._values[name] = None
-            return
-        known.update(np.unique(values).tolist())
-        if len(known) > KINDS:
+        values = np.unique(found.value[found.status == 0])
+        if _are_shares(values):
+            known.update(values.tolist())
+        else:
             self._values[name] = None
 
     @property

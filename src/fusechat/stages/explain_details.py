@@ -70,7 +70,7 @@ def as_line(details: Any) -> str:
     parts = [
         f"{name.replace('_', ' ')} {_plain(value)}"
         for name, value in details.items()
-        if name not in ("objectives", "gate") and value is not None
+        if name not in ("objectives", "gate") and value not in (None, [], {})
     ]
     if isinstance(objectives, Mapping):
         weights = gate if isinstance(gate, Mapping) else dict.fromkeys(objectives, 1.0)

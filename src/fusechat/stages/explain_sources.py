@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -11,7 +11,6 @@ from fusechat.parts import Choice, Group, PairChoice, Refusal, Seen, Strategy
 from fusechat.stages.attribution_numbers import RIGHT
 
 Said = Sequence[Choice] | Sequence[PairChoice] | Refusal
-_RANKED = re.compile(r"source ranked (\d+)")
 
 
 def explain_strategy(strategy: Strategy, group: Group) -> dict[str, Any]:
@@ -19,18 +18,21 @@ def explain_strategy(strategy: Strategy, group: Group) -> dict[str, Any]:
 
     Keys: `use`, `settings`, `window` (ends in raw units, null: open), `names` (id of each
     response -> source and index), then `picked` or `refused` and `details`, and `sources`:
-    source -> the same of it alone with its `rank` (1 is tried first; null: not ranked), the
-    `best` and `worst` response that it could use, and their `gap`.
+    source -> the same of it alone with its `rank` (1 is tried first; null: not ranked) and, for
+    a strategy that says by which scores it ranks, the `best` and `worst` response that it
+    could use, and their `gap`.
     """
     ranks = _ranks(strategy, group)
     said = strategy.select(group)
+    knows_ends = "by" in type(strategy).model_fields
     sources: dict[str, Any] = {}
     for name in group.sources:
         own = tuple(r for r in group.responses if r.source == name)
         if own:
             one = replace(group, sources=(name,), responses=own)
             alone = said_of(strategy.select(one))
-            sources[name] = {**alone, "rank": ranks.get(name), **_ends(strategy, own, alone)}
+            ends = _ends(strategy, own, alone) if knows_ends else {}
+            sources[name] = {**alone, "rank": ranks.get(name), **ends}
     return {
         "use": strategy.part_name(),
         "settings": strategy.model_dump(),
@@ -57,30 +59,10 @@ def said_of(said: Said) -> dict[str, Any]:
 
 
 def _ranks(strategy: Strategy, group: Group) -> dict[str, int]:
-    """The order in which sources are tried, as far as the strategy itself can be made to say it.
-
-    The question: what if every source gave its own, with an open window?
-    """
-    fields = type(strategy).model_fields
-    asked: dict[str, Any] = {}
-    for name in ("pairs_per_prompt", "responses_per_prompt"):
-        if name in fields:
-            asked[name] = "per_source"
-    if not asked:
-        return {}
-    if getattr(strategy, "source_choice", "") != "max_gap_in_window" and "min_margin" in fields:
-        asked |= {"min_margin": None, "max_margin": None}
-    if "require_higher_score" in fields:
-        asked["require_higher_score"] = False
-    said = strategy.model_copy(update=asked).select(group)
-    sources = {r.response_id: r.source for r in group.responses}
-    ranks: dict[str, int] = {}
-    picks: Sequence[Choice | PairChoice] = () if isinstance(said, Refusal) else said
-    for place, pick in enumerate(picks, 1):
-        first = pick.response_id if isinstance(pick, Choice) else pick.chosen_id
-        found = _RANKED.search(pick.reason)
-        ranks[sources[first]] = int(found.group(1)) if found else place
-    return ranks
+    """The place of each source in the order in which they are tried; empty if none is known."""
+    tried = getattr(strategy, "tried", None)
+    found: Sequence[str] = tried(group) if callable(tried) else ()
+    return {source: rank for rank, source in enumerate(found, 1)}
 
 
 def _ends(strategy: Strategy, own: Sequence[Seen], alone: Mapping[str, Any]) -> dict[str, Any]:
@@ -120,4 +102,6 @@ def _one(response: Seen, by: str | None) -> dict[str, Any]:
 
 def _value(response: Seen, annotator: str) -> float | None:
     judged = response.scores.get(annotator)
-    return None if judged is None or judged.status != "ok" else judged.value
+    if judged is None or judged.status != "ok" or judged.value is None:
+        return None
+    return judged.value if math.isfinite(judged.value) else None

@@ -65,12 +65,8 @@ class SameSourcePairs(Windowed):
     def select(self, group: Group) -> Sequence[PairChoice] | Refusal:
         """The pair of the first source in rank that has one, or the first source's reason."""
         self._check_resolved()
-        places = {name: place for place, name in enumerate(group.sources)}
-        outcomes = [
-            self._outcome(source, places[source], responses)
-            for source, responses in by_source(group).items()
-        ]
-        ranked = self._in_rank(group, [o for o in outcomes if o.ranked])
+        outcomes = self._outcomes(group)
+        ranked = self._in_rank(group, outcomes)
         allowed = ranked if self.fallback else ranked[:1]
         pairs = [
             _with_rank(outcome.pair, rank)
@@ -79,10 +75,19 @@ class SameSourcePairs(Windowed):
         ]
         if pairs:
             return pairs if self.pairs_per_prompt == "per_source" else pairs[:1]
-        known = [r for r in group.responses if r.source in places]
+        known = [r for r in group.responses if r.source in group.sources]
         reason = ranked[0].reason if ranked else self._positives(known)[1]
         details = {o.source: _numbers(o) for o in outcomes}
         return Refusal(reason, {"sources": details, "left_out": left_out(group, self.annotators())})
+
+    def tried(self, group: Group) -> tuple[str, ...]:
+        """The sources that have a response to choose, in the order in which they are tried.
+
+        With `fallback: false` only the first is.
+        """
+        self._check_resolved()
+        ranked = self._in_rank(group, self._outcomes(group))
+        return tuple(outcome.source for outcome in ranked)
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """Adds to the window's faults the settings that would be without effect."""
@@ -132,7 +137,14 @@ class SameSourcePairs(Windowed):
         name = self.ranked_by()
         return None if name is None else value_of(response, name)
 
-    def _in_rank(self, group: Group, outcomes: list[Outcome]) -> list[Outcome]:
+    def _outcomes(self, group: Group) -> list[Outcome]:
+        return [
+            self._outcome(source, group.sources.index(source), responses)
+            for source, responses in by_source(group).items()
+        ]
+
+    def _in_rank(self, group: Group, known: Sequence[Outcome]) -> list[Outcome]:
+        outcomes = [outcome for outcome in known if outcome.ranked]
         by_best = sorted(outcomes, key=lambda o: (-(o.best or 0.0), o.place))
         if self.source_choice == "max_gap_in_window":
             return sorted(

@@ -52,19 +52,26 @@ class BestOf(Strategy):
 
     def select(self, group: Group) -> Sequence[Choice] | Refusal:
         """The best response (of each source), or why there is none."""
-        places = {name: place for place, name in enumerate(group.sources)}
-        known = [r for r in group.responses if r.source in places]
-        found, reason = eligible(known, self.by, self.correct_by)
-        if not found:
+        best, reason = self._best(group)
+        if not best:
             return Refusal(reason, self._details(group))
+        if self.responses_per_prompt == 1:
+            best = best[:1]
+        return [Choice(r.response_id, self._score(r), self.reason()) for r in best]
+
+    def tried(self, group: Group) -> tuple[str, ...]:
+        """The sources that have a response to pick, the best one's first."""
+        return tuple(response.source for response in self._best(group)[0])
+
+    def _best(self, group: Group) -> tuple[list[Seen], str]:
+        """The best response of each source, best first, or none and the reason."""
+        known = [r for r in group.responses if r.source in group.sources]
+        found, reason = eligible(known, self.by, self.correct_by)
         ranked = sorted(found, key=lambda r: (-(self._score(r) or 0.0), *self._tie(group, r)))
         picks: dict[str, Seen] = {}
         for response in ranked:
             picks.setdefault(response.source, response)
-        best = list(picks.values())
-        if self.responses_per_prompt == 1:
-            best = best[:1]
-        return [Choice(r.response_id, self._score(r), self.reason()) for r in best]
+        return list(picks.values()), reason
 
     def select_all(self, groups: Groups) -> Selection:
         """The same of many prompts at once, and of each source alone."""
