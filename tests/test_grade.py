@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +97,18 @@ def test_an_unknown_task_id_is_a_fault_of_the_file(
         main(["grade", "code", str(samples), "--task", "humaneval", "--data-dir", str(data)]) == 2
     )
     assert "HumanEval/999" in capsys.readouterr().err
+
+
+def test_an_interrupted_grading_says_that_it_starts_from_the_first_row_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def verdicts(_: Path) -> Iterator[dict[str, Any]]:
+        yield {"id": 1}
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fusechat.grading.math_pairs.grade", verdicts)
+    assert main(["grade", "math", str(tmp_path / "p.jsonl")]) == 130
+    told = capsys.readouterr()
+    assert told.out == '{"id": 1}\n'
+    assert "interrupted after 1 verdicts" in told.err
+    assert "starts with the first row again" in told.err

@@ -115,6 +115,53 @@ def test_equality_of_numbers_and_lists_is_symmetric(
 
 
 @pytest.mark.parametrize(
+    ("gold", "answer", "equal"),
+    [
+        ("B", "(B) 5 cm", True),
+        ("B", "B) 12", True),
+        ("(B)", r"\textbf{(B) }12", True),
+        ("B", "B、12", True),
+        ("B", "(C) 5 cm", False),
+        ("A", "(A) 5 and (B) 6", False),
+        ("A", "A) or B)", False),
+        ("5", "(B) 5 cm", True),
+    ],
+)
+def test_an_option_named_with_what_it_says_is_that_option_alone(
+    judge: MathJudge, gold: str, answer: str, equal: bool
+) -> None:
+    assert (judge.verdict(gold, answer).equal is True) == equal
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer"),
+    [(r"2\sqrt{3}", "2√3"), (r"\sqrt{12}", "√(12)"), ("x^4", "x⁴"), (r"\frac{1}{3}", "⅓")],
+)
+def test_signs_of_unicode_are_judged_as_their_latex(
+    judge: MathJudge, gold: str, answer: str
+) -> None:
+    assert judge.verdict(gold, answer).equal is True
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "equal"),
+    [
+        ("她每天赚18美元", "ok", True),
+        ("她每天赚19美元", "ok", False),
+        ("一共有18个苹果和3个梨", "unscorable", None),
+        ("约是18", "unscorable", None),
+        ("百分之18", "unscorable", None),
+        ("十八", "unscorable", None),
+    ],
+)
+def test_a_chinese_sentence_is_judged_by_its_one_number_and_not_guessed_from_more(
+    judge: MathJudge, answer: str, status: str, equal: bool | None
+) -> None:
+    verdict = judge.verdict("18", answer)
+    assert (verdict.status, verdict.equal) == (status, equal)
+
+
+@pytest.mark.parametrize(
     ("gold", "stated", "status", "reason"),
     [
         ("", "5", "unscorable", "no gold answer"),

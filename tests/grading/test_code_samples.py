@@ -32,6 +32,7 @@ GROW = {
     "canonical_solution": "    x.append(1)\n    return x\n", "atol": 0,
     "base_input": [[[]]], "plus_input": [[[2, 3]]],
 }  # fmt: skip
+BASE, PLUS = "base inputs fail", "base inputs pass, plus inputs fail"
 RIGHT = "def half(x):\n    return x * 0.5\n"
 Grade = Callable[..., list[dict[str, Any]]]
 
@@ -67,9 +68,14 @@ def test_each_row_gets_its_verdict_in_the_order_of_the_file(graded: Grade) -> No
     rows = [
         ("HumanEval/0", RIGHT, "pass", "passed"),
         ("HumanEval/1", "def grow(x):\n    return x + [1]\n", "pass", "passed"),
-        (0, "def half(x):\n    return x // 2\n", "fail", "a test failed"),
+        (0, "def half(x):\n    return x // 2\n", "fail", f"a test failed ({BASE})"),
+        (0, "def half(x):\n    return x / 2 if x in (1, 4) else 0\n", "fail",
+         f"a test failed ({PLUS})"),
+        (0, "def half(x):\n    return {1: 0.5, 4: 2.0}[x]\n", "fail", f"raised KeyError ({PLUS})"),
+        (0, "\ufeff" + RIGHT, "pass", "passed"),
         ("0", "def half(x:\n", "fail", "does not compile"),
-        ("HumanEval/1", "def grow(x):\n    while True: x = x\n", "timeout", "time limit exceeded"),
+        ("HumanEval/1", "def grow(x):\n    while True: x = x\n", "timeout",
+         f"time limit exceeded ({BASE})"),
         ("HumanEval/0", "", "fail", "raised NameError"),
         ("HumanEval/0", "import sys\nsys.exit(0)\n", "fail", "raised SystemExit"),
         ("HumanEval/0", "import no_such\n" + RIGHT, "unscorable",
@@ -120,7 +126,7 @@ def test_a_program_cannot_make_its_task_unscorable(graded: Grade) -> None:
     (found,) = graded(
         [(0, "def half(x):\n    raise RuntimeError('the reference solution raised')\n")]
     )
-    assert (found["verdict"], found["reason"]) == ("fail", "raised RuntimeError")
+    assert (found["verdict"], found["reason"]) == ("fail", f"raised RuntimeError ({BASE})")
 
 
 def test_unknown_tasks_are_all_named_before_anything_runs(
@@ -132,7 +138,8 @@ def test_unknown_tasks_are_all_named_before_anything_runs(
     told = str(raised.value)
     assert all(f":{line}  task_id  '{name}'" in told for line, name in
                ((2, "7"), (3, "Mbpp/0"), (4, "HumanEval/8")))  # fmt: skip
-    assert "HumanEval/0'" not in told
+    assert "task_id  'HumanEval/0'" not in told
+    assert told.count("Its ids are like 'HumanEval/0'") == 3
     with pytest.raises(RecipeError, match="and 10 more such lines"):
         graded([(100 + number, RIGHT) for number in range(30)])
 
@@ -222,6 +229,18 @@ def test_a_program_stopped_by_the_clock_alone_is_run_again_by_itself(
     found = graded([(0, name) for name in ("quick", "slow", "endless")], processes=3)
     assert [r["verdict"] for r in found] == ["pass", "pass", "timeout"]
     assert runs == {"quick": 1, "slow": 2, "endless": 1}
+
+
+@pytest.mark.parametrize("body", ["while True: x = x", "import time; time.sleep(1000)"])
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_program_that_never_answers_one_input_is_stopped_at_that_input(
+    graded: Grade, body: str, strict: bool
+) -> None:
+    program = f"def half(x):\n    if x == 3:\n        {body}\n    return x / 2\n"
+    assert graded([(0, program), (0, RIGHT)], strict=strict) == [
+        {"task_id": 0, "verdict": "timeout", "reason": f"time limit exceeded ({PLUS})"},
+        {"task_id": 0, "verdict": "pass", "reason": "passed"},
+    ]
 
 
 def test_a_sandbox_that_fails_is_an_error_and_a_broken_one_is_not_used(

@@ -24,14 +24,20 @@ _HASHES = re.compile(r"^.*####[ \t]*(\S.*)$", re.MULTILINE)
 _MARKS = r"[ \t>*_#]*"
 _LAST_LINE = re.compile(rf"^{_MARKS}A{_MARKS}[::]{_MARKS}(\S.*)$")
 _LINE = re.compile(
-    rf"^{_MARKS}(?:the[ \t]+)?(?:final[ \t]+)?(?:answer|(?:最终|最后)?答案)"
+    rf"^{_MARKS}(?:the[ \t]+)?(?:final[ \t]+)?(?:answer|(?:最终|最后)?答案|答)"
     rf"{_MARKS}[::]{_MARKS}(.*)$",
     re.IGNORECASE | re.MULTILINE,
 )
+_HEADING = re.compile(
+    r"^[ \t>]*(?:#+|\*\*|__)[ \t*_]*(?:the[ \t]+)?(?:final[ \t]+)?(?:answer|(?:最终|最后)?答案)"
+    rf"{_MARKS}$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_BELOW = re.compile(r"\s*(\\\[[^$]{1,300}?\\\]|\$\$[^$]{1,300}\$\$|[^\n]*)")
 _SENTENCE = re.compile(
     r"\b(?:answer|solution)[ \t]+(?:(?:is|equals)\b(?!['’])|=|(?:should|must|would)[ \t]+be\b)"
     r"[ \t]*[::]?"
-    r"|答案(?:应该|应)?[是为][::]?",
+    r"|答案(?:应该|应)?[是为][::]?|故(?:答案)?选[::]?",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"\n|[.!][ \t\n]|[.!]$|。|;|I hope")
@@ -127,8 +133,10 @@ def stated_or_whole(text: str) -> str | None:
 
 
 def _usable(form: Form, stated: _Stated) -> bool:
-    """Whether it decides the form: a heading (`#### Step 1`) and a denial only do in need."""
-    return bool(stated.text) and (form != "hashes" or is_value(stated.text))
+    """Whether it decides the form. In need only: a denial, a heading (`#### Step 1`), and words
+    that are no name (`the answer is always here`)."""
+    named = form in ("boxed", "line") or (form == "sentence" and not stated.text[:1].islower())
+    return bool(stated.text) and (named or is_value(stated.text))
 
 
 def _last(form: Form, found: list[_Stated]) -> _Stated:
@@ -199,13 +207,15 @@ def _hashes(text: str) -> Iterator[_Stated]:
 def _line(text: str) -> Iterator[_Stated]:
     kept = text.rstrip()
     start = max(kept.rfind("\n"), kept.rfind("\r")) + 1
-    for found in deque(_LINE.finditer(text), maxlen=_LOOKED_AT):
-        said, end = found.group(1).strip(" \t*_"), found.end()
+    marks = [*_LINE.finditer(text), *_HEADING.finditer(text)]
+    for found in sorted(marks, key=lambda mark: mark.start())[-_LOOKED_AT:]:
+        said, end = (found.group(1) if found.re is _LINE else "").strip(" \t*_"), found.end()
+        start = end - len(said)
         if not said:
-            below = re.compile(r"\s*([^\n]*)").match(text, found.end())
-            said, end = (below.group(1).strip(), below.end()) if below else ("", end)
+            below = _BELOW.match(text, found.end())
+            said, end = (" ".join(below.group(1).split()), below.end()) if below else ("", end)
         if said and len(said) <= _STATED_AT_MOST:
-            yield _Stated(found.start(1), end, "" if _denies(said) else _calm(said))
+            yield _Stated(start, end, "" if _denies(said) else _calm(said))
     last = _LAST_LINE.match(kept[start:])
     if last and len(last.group(1)) <= _STATED_AT_MOST:
         said = last.group(1).strip()

@@ -16,6 +16,7 @@ from typing import Any
 
 from fusechat.annotators._math_numbers import is_plain_number, same_number
 from fusechat.annotators._math_reading import Reading, read
+from fusechat.annotators._math_text import TEXT
 from fusechat.children import KillablePool, Outcome
 from fusechat.errors import MissingExtraError, PartError
 from fusechat.records import Status
@@ -138,7 +139,23 @@ def _by_text(gold: Reading, answer: Reading) -> Verdict | None:
         return Verdict("ok", True, "equal")
     if gold.fault:
         return Verdict("unscorable", None, _GOLD_FAULTS[gold.fault])
+    if _chosen(answer) and _LETTER.fullmatch(gold.same_as):
+        same = _chosen(answer) == gold.same_as.strip("()")
+        return Verdict("ok", same, "equal" if same else "not equal")
     return _by_number(gold, answer) if is_plain_number(gold.plain) else None
+
+
+_LETTER = re.compile(r"\(?[A-J]\)?")
+_OPTION = re.compile(r"(?:\(([A-J])\)|([A-J])\s*[).:、])\s*\S")
+
+
+def _chosen(answer: Reading) -> str:
+    """`B` of an answer like `(B) 5 cm` that names one option and what it says; else empty."""
+    text = TEXT.sub(r"\1", answer.plain)
+    option = None if answer.fault == "denied" else _OPTION.match(text)
+    if option is None or len(set(re.findall(r"(?<![A-Za-z\\])[A-J](?![A-Za-z])", text))) > 1:
+        return ""
+    return option.group(1) or option.group(2)
 
 
 def _by_number(gold: Reading, answer: Reading) -> Verdict | None:

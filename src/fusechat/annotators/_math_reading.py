@@ -38,6 +38,13 @@ _CONTRAST = re.compile(
     r"(?<=\S)\s*(?:[,;(]\s*(?:and\s+)?not|\brather\s+than|\binstead\s+of)\b.*", re.S
 )
 _PROSE = re.compile(r"(?<![\\\w{])[A-Za-z]{2,}\s+\S*\d|\d\S*\s+[A-Za-z]{2,}")
+_CHINESE = "\u4e00-\u9fff"
+_CHINESE_BORDER = re.compile(
+    rf"(?<=[{_CHINESE}])(?=[^{_CHINESE}])|(?<=[^{_CHINESE}])(?=[{_CHINESE}])"
+)
+_CHINESE_NUMBER = re.compile("[零一二两三四五六七八九十百千万亿半]")
+_CHINESE_OPERATED = re.compile("[分倍乘除加减负和或到至约余多少比平立根百千万亿半不非]")
+"""Signs that make another value of the number beside them, or that may."""
 _BESIDE = re.compile(rf"(?<![\w.,]){NUMBER}(?:/\d+)?(?:\s*\\?%)?(?![\w])")
 _AND = re.compile(
     r"\s*[,;]?\s*(?:\\(?:text|textrm|mathrm|mbox)\s*\{\s*,?\s*(?:and|or)\s*\}|\{\s*(?:and|or)\s*\}"
@@ -118,16 +125,19 @@ def _one_value(tidy: str) -> tuple[str, str]:
     """(what is asked, fault) of what is no list."""
     if _INEQUALITY.search(tidy) and not FORMULA.search(tidy):
         return re.sub(r"\s+(and|or)\s+", r" \\text{ \1 } ", tidy), ""
-    prose = bool(FORMULA.search(tidy) or _PROSE.search(tidy))
+    chinese = bool(re.search(f"[{_CHINESE}]", tidy)) and any(map(str.isdigit, tidy))
+    prose = bool(FORMULA.search(tidy) or _PROSE.search(tidy) or chinese)
     if not prose:
-        words = not any(map(str.isdigit, tidy)) and "\\" not in tidy and _WORD_NUMBER.search(tidy)
+        number = _WORD_NUMBER.search(tidy) or _CHINESE_NUMBER.search(tidy)
+        words = not any(map(str.isdigit, tidy)) and "\\" not in tidy and number
         return (tidy, "in words" if words else "")
+    tidy = _CHINESE_BORDER.sub(" ", tidy)
     outside = TEXT.sub(r" \1 ", FORMULA.sub(" ", tidy))
     formulas = [next(g for g in found.groups() if g).strip() for found in FORMULA.finditer(tidy)]
     values = dict.fromkeys(formulas or _BESIDE.findall(outside))
     if len(values) > 1:
         return "", "several values"
-    if not any(values) or OPERATED.search(outside):
+    if not any(values) or OPERATED.search(outside) or _CHINESE_OPERATED.search(outside):
         percent = re.search(rf"^({NUMBER})\s+(?:percent|percentage|pct)\b", tidy, re.IGNORECASE)
         return (rf"{percent.group(1)}\%", "") if percent else ("", "in words")
     return next(iter(values)), ""

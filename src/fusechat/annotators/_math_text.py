@@ -17,7 +17,9 @@ _BLANKS = dict.fromkeys([*range(32), 0x7F, 0xA0, 0x2007, 0x2009, 0x202F, 0x3000]
 _GONE = dict.fromkeys([0x200B, 0x200C, 0x200D, 0x2060, 0xFEFF, 0xAD])
 _SIGNS = {
     "\u2212": "-", "\uff0c": ",", "²": "^{2}", "³": "^{3}", "½": r"\frac{1}{2}",
-    "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}", "π": r"\pi ", "∞": r"\infty ", "\n": "\n", "\t": "\t",
+    "¼": r"\frac{1}{4}", "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}",
+    **{sign: f"^{{{power}}}" for power, sign in enumerate("⁴⁵⁶⁷⁸⁹", start=4)},
+    "¾": r"\frac{3}{4}", "π": r"\pi ", "∞": r"\infty ", "\n": "\n", "\t": "\t",
 }  # fmt: skip
 _TABLE = {**_WIDE, **_BLANKS, **_GONE, **{ord(sign): plain for sign, plain in _SIGNS.items()}}
 _LEADING_DASH = re.compile(r"^[\u2013\u2014](?=[\d.])")
@@ -129,6 +131,7 @@ def _mended_once(text: str) -> str:
     if not re.sub(r"[\s,;]+|\b(?:and|or)\b", "", FORMULA.sub("", text)):
         text = FORMULA.sub(lambda found: next(g for g in found.groups() if g), text)
     text = re.sub(r"(?<![\\A-Za-z])sqrt\(([^()]*)\)", r"\\sqrt{\1}", text)
+    text = re.sub(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-z]))", r"\\sqrt{\1\2}", text)
     text = re.sub(r"(?<![\\A-Za-z])(sin|cos|tan|cot|sec|csc|log|ln|pi)(?![A-Za-z])", r"\\\1 ", text)
     text = re.sub(r"(?<=\d),\\!\s*(?=\d{3})", "", text)
     text = re.sub(

@@ -9,15 +9,20 @@ oracle counts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 REFERENCE_FAULT = "the reference solution raised"
 """What the message of a run says in which the task's own solution failed."""
 TOO_SLOW = "took too long for one input"
+BY_THE_CLOCK = "by the clock"
+"""Besides, where it was the clock that stopped it."""
 SECONDS_AN_INPUT, TIMES_THE_REFERENCE = 5.0, 10.0
 """Processor seconds that a program may take for one input: at least, and times the reference's.
-Processor time does not depend on what else the machine does; EvalPlus has 1 and 4, by the clock."""
+Processor time does not depend on what else the machine does; EvalPlus has 1 and 4, by the clock.
+After three times as long on the clock a program is stopped, too, for those that sleep, and for
+strict mode, where the program's processor time is not the tests' own."""
 
 _HARNESS = """\
 def _fusechat_numbers(got, wanted, atol):
@@ -39,12 +44,17 @@ def _fusechat_reference():
     return space[_FUSECHAT_ENTRY]
 
 def _fusechat_too_slow(number, frame):
-    raise TimeoutError(_FUSECHAT_SLOW)
+    import signal
+    clock = _FUSECHAT_CLOCK if number == signal.SIGALRM else ""
+    raise TimeoutError(f"{_FUSECHAT_SLOW} of the {_fusechat_inputs} inputs {clock}")
 
-def _fusechat_run(function, inputs, atol):
+def _fusechat_run(which, function, inputs, atol):
+    global _fusechat_inputs
+    _fusechat_inputs = which
     import copy, signal, time
     reference = _fusechat_reference()
     signal.signal(signal.SIGVTALRM, _fusechat_too_slow)
+    signal.signal(signal.SIGALRM, _fusechat_too_slow)
     for given in inputs:
         begun = time.process_time()
         try:
@@ -53,8 +63,13 @@ def _fusechat_run(function, inputs, atol):
             raise RuntimeError(f"{_FUSECHAT_FAULT} {type(error).__name__}: {error}") from None
         allowed = max(_FUSECHAT_SECONDS, _FUSECHAT_TIMES * (time.process_time() - begun))
         signal.setitimer(signal.ITIMER_VIRTUAL, allowed)
-        got = function(*given)
+        signal.setitimer(signal.ITIMER_REAL, 3 * allowed)
+        if which == "base":
+            got = function(*given)  # base inputs
+        else:
+            got = function(*given)  # plus inputs
         signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
         same = _fusechat_oracle(given, got, wanted, atol)
         if same is None:
             same = got == wanted
@@ -63,7 +78,8 @@ def _fusechat_run(function, inputs, atol):
             if not same and atol:
                 same = type(got) is type(wanted) and _fusechat_numbers(got, wanted, atol)
         if not same:
-            raise AssertionError(f"{given!r:.100} gives {got!r:.100}, not {wanted!r:.100}")
+            given = f"{which} inputs: {given!r:.100}"
+            raise AssertionError(f"{given} gives {got!r:.100}, not {wanted!r:.100}")
 """
 _NO_ORACLE = "def _fusechat_oracle(given, got, wanted, atol):\n    return None\n"
 _ROOT = """\
@@ -114,11 +130,13 @@ def plus_tests(task_id: str, row: Mapping[str, Any]) -> str:
     oracle = _FOUND if entry in _FOUND_OR_NOT else _ORACLES.get(task_id, _NO_ORACLE)
     repair = _REPAIRS.get(task_id.rpartition("/")[2]) if task_id.startswith("Mbpp") else None
     runs = []
-    for key in ("base_input", "plus_input"):
-        inputs = [(repair(given) if repair else given) for given in row[key] or ()]
-        runs.append(f"_fusechat_run({entry}, {_literal(inputs)}, {row['atol']!r})\n")
+    for which in ("base", "plus"):
+        rows = row[f"{which}_input"] or ()
+        inputs = [(repair(given) if repair else given) for given in rows]
+        runs.append(f"_fusechat_run({which!r}, {entry}, {_literal(inputs)}, {row['atol']!r})\n")
     return (
         f"{_HARNESS}{oracle}_FUSECHAT_FAULT = {REFERENCE_FAULT!r}\n_FUSECHAT_SLOW = {TOO_SLOW!r}\n"
+        f"_FUSECHAT_CLOCK = {BY_THE_CLOCK!r}\n"
         f"_FUSECHAT_SECONDS, _FUSECHAT_TIMES = {SECONDS_AN_INPUT}, {TIMES_THE_REFERENCE}\n"
         f"_FUSECHAT_ENTRY = {entry!r}\n"
         f"_FUSECHAT_REFERENCE = {reference(row)!r}\n{''.join(runs)}"
@@ -128,6 +146,20 @@ def plus_tests(task_id: str, row: Mapping[str, Any]) -> str:
 def reference(row: Mapping[str, Any]) -> str:
     """The task's own solution, a whole program."""
     return f"{row['prompt']}{row['canonical_solution']}"
+
+
+_BEHIND = re.compile(
+    r"[^\n]*# (base|plus) inputs\)\Z|AssertionError: (base|plus) inputs: "
+    rf"|TimeoutError: {TOO_SLOW} of the (base|plus) inputs ",
+    re.DOTALL,
+)
+_WORDS = {"base": "base inputs fail", "plus": "base inputs pass, plus inputs fail"}
+
+
+def where_failed(message: str) -> str:
+    """At which of EvalPlus's inputs a program failed, by a verdict's message; else empty."""
+    found = _BEHIND.match(message)
+    return _WORDS[next(filter(None, found.groups()))] if found else ""
 
 
 Input = list[Any]

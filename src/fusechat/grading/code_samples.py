@@ -9,19 +9,19 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, field_validator
 
 from fusechat.annotators._code_canaries import check_canaries
 from fusechat.annotators._code_static import parse
 from fusechat.annotators._code_verdicts import failure, missing_module
 from fusechat.errors import Fault, RecipeError
 from fusechat.grading._code_tasks import CodeTask, TaskName, load_tasks, task_key
-from fusechat.grading._evalplus import REFERENCE_FAULT, TOO_SLOW
+from fusechat.grading._evalplus import BY_THE_CLOCK, REFERENCE_FAULT, TOO_SLOW, where_failed
 from fusechat.grading.rows import LISTED, read_rows
 from fusechat.sandbox import Limits, Sandbox, Verdict
 
@@ -38,6 +38,12 @@ class CodeSample(BaseModel):
 
     task_id: str | int
     solution: str
+
+    @field_validator("solution")
+    @classmethod
+    def _without_mark(cls, solution: str) -> str:
+        """Without the byte-order mark that editors on Windows write and Python files may have."""
+        return solution.removeprefix("\ufeff")
 
 
 @dataclass(frozen=True)
@@ -61,15 +67,17 @@ def grade(
     `verdict` is `pass`, `fail` (also what does not compile), `timeout`, `unscorable` (the
     program imports what is not installed here, or the task's own solution fails here) or
     `error` (the sandbox failed). With EvalPlus's data a program must be right on base and plus
-    inputs, by EvalPlus's rules (`_evalplus`). One sandbox per core (`processes`); a program
-    that the clock stopped, not its processor time, is run again while nothing else runs.
+    inputs, by EvalPlus's rules (`_evalplus`), and the reason says at which it failed. One
+    sandbox per core (`processes`); a program that the clock stopped, not its processor time,
+    is run again while nothing else runs.
     Raises `RecipeError` with all faults of the file, unknown task ids among them, and
     `PartError` where known programs get wrong verdicts here; then nothing was graded.
     """
     rows = read_rows(path, CodeSample)
     tasks, origin = load_tasks(task, data_dir)
+    mend = f"Its ids are like '{next(iter(tasks), '')}'; see that --task {task} is meant."
     unknown = [
-        Fault(f"{path}:{number}", "task_id", f"'{row.task_id}' is no task of {origin}.")
+        Fault(f"{path}:{number}", "task_id", f"'{row.task_id}' is no task of {origin}. {mend}")
         for number, row in rows
         if task_key(task, row.task_id) not in tasks
     ]
@@ -155,7 +163,10 @@ class _Grader:
             own = self._reference(box, task)
             if own.verdict != "pass":
                 return own
-        return self._words(verdict)
+        found = self._words(verdict)
+        where = where_failed(verdict.message) if task.plus else ""
+        told = found.verdict in ("fail", "timeout") and where
+        return replace(found, reason=f"{found.reason} ({where})") if told else found
 
     def _reference(self, box: Sandbox, task: CodeTask) -> _Graded:
         """What the task's own solution gets here; it says whether the task can be graded."""
@@ -179,7 +190,8 @@ class _Grader:
             return _Graded("unscorable", "tests cannot be judged in strict mode")
         slow = verdict.exception == "TimeoutError" and TOO_SLOW in verdict.message
         if verdict.status == "timeout" or slow:
-            clock = not slow and verdict.cpu_seconds < self._seconds * _STOPPED_BY_THE_CLOCK
+            idle = verdict.cpu_seconds < self._seconds * _STOPPED_BY_THE_CLOCK
+            clock = BY_THE_CLOCK in verdict.message if slow else idle
             return _Graded("timeout", "time limit exceeded", clock)
         module = missing_module(verdict)
         if module:
