@@ -25,7 +25,7 @@ from fusechat.grading._evalplus import BY_THE_CLOCK, REFERENCE_FAULT, TOO_SLOW, 
 from fusechat.grading.rows import LISTED, read_rows
 from fusechat.sandbox import Limits, Sandbox, Verdict
 
-_PLUS_SECONDS, _PLAIN_SECONDS = 180.0, 20.0
+_PLUS_SECONDS, _PLAIN_SECONDS, _LOADING_SECONDS = 180.0, 20.0, 5.0
 _MEMORY_MB, _OUTPUT_KB = 4096, 1 << 16
 _WALL_TIMES_PROCESSOR = 3.0
 _STOPPED_BY_THE_CLOCK = 0.8
@@ -100,18 +100,19 @@ def _graded(
 ) -> Iterator[dict[str, Any]]:
     plus = any(task.plus for _, task, _ in work)
     seconds = _PLUS_SECONDS if plus else _PLAIN_SECONDS
-    limits = Limits(
-        seconds=seconds, wall_seconds=seconds * _WALL_TIMES_PROCESSOR,
-        memory_mb=_MEMORY_MB, output_kb=_OUTPUT_KB,
-    )  # fmt: skip
     count = max(1, min(processes, len(work)))
     with ExitStack() as stack:
         boxes = [
-            stack.enter_context(Sandbox(limits, strict=strict, allow_weak=weak))
+            _Boxes(
+                stack.enter_context(Sandbox(_limits(seconds), strict=strict, allow_weak=weak)),
+                stack.enter_context(Sandbox(_limits(_LOADING_SECONDS), allow_weak=weak))
+                if plus
+                else None,
+            )
             for _ in range(count)
         ]
         if work:
-            check_canaries(boxes[0], (), "grade code")
+            check_canaries(boxes[0].tests, (), "grade code")
         grader = _Grader(boxes, seconds)
         pool = ThreadPoolExecutor(count)
         stack.callback(pool.shutdown, wait=True, cancel_futures=True)
@@ -124,28 +125,45 @@ def _graded(
             yield _told(*waiting.popleft())
 
 
+def _limits(seconds: float) -> Limits:
+    return Limits(
+        seconds=seconds, wall_seconds=seconds * _WALL_TIMES_PROCESSOR,
+        memory_mb=_MEMORY_MB, output_kb=_OUTPUT_KB,
+    )  # fmt: skip
+
+
 def _told(task_id: str | int, future: Future[_Graded]) -> dict[str, Any]:
     found = future.result()
     return {"task_id": task_id, "verdict": found.verdict, "reason": found.reason}
 
 
+@dataclass(frozen=True)
+class _Boxes:
+    """Where one program at a time runs."""
+
+    tests: Sandbox
+    loading: Sandbox | None
+    """Where a program is loaded without tests first: the limit of all plus inputs together is
+    far too long for one that never gets to them."""
+
+
 class _Grader:
     """Runs programs on whichever sandbox is free; a retry waits until all are."""
 
-    def __init__(self, boxes: Sequence[Sandbox], seconds: float) -> None:
+    def __init__(self, boxes: Sequence[_Boxes], seconds: float) -> None:
         self._seconds, self._count = seconds, len(boxes)
-        self._free: SimpleQueue[Sandbox] = SimpleQueue()
+        self._free: SimpleQueue[_Boxes] = SimpleQueue()
         for box in boxes:
             self._free.put(box)
         self._alone = threading.Lock()
         self._references: dict[str, _Graded] = {}
 
     def grade(self, task: CodeTask, solution: str) -> _Graded:
-        box = self._free.get()
+        boxes = self._free.get()
         try:
-            found = self._once(box, task, solution)
+            found = self._once(boxes, task, solution)
         finally:
-            self._free.put(box)
+            self._free.put(boxes)
         return self._again_alone(task, solution) if found.by_the_clock else found
 
     def _again_alone(self, task: CodeTask, solution: str) -> _Graded:
@@ -154,11 +172,17 @@ class _Grader:
             try:
                 return self._once(held[0], task, solution)
             finally:
-                for box in held:
-                    self._free.put(box)
+                for boxes in held:
+                    self._free.put(boxes)
 
-    def _once(self, box: Sandbox, task: CodeTask, solution: str) -> _Graded:
-        verdict = box.run(task.tests.program(solution), task.tests.for_program(parse(solution)))
+    def _once(self, boxes: _Boxes, task: CodeTask, solution: str) -> _Graded:
+        box, program = boxes.tests, task.tests.program(solution)
+        if boxes.loading is not None:
+            loaded = boxes.loading.run(program, "")
+            if loaded.status == "timeout":
+                idle = loaded.cpu_seconds < _LOADING_SECONDS * _STOPPED_BY_THE_CLOCK
+                return _Graded("timeout", "time limit exceeded (before any test)", idle)
+        verdict = box.run(program, task.tests.for_program(parse(solution)))
         if REFERENCE_FAULT in verdict.message or missing_module(verdict):
             own = self._reference(box, task)
             if own.verdict != "pass":
