@@ -17,6 +17,7 @@ from fusechat.annotators._code_static import (
     suspicious,
     undefined_names,
 )
+from fusechat.annotators.code_tests import CodeTests
 
 BUILTINS = frozenset(dir(builtins))
 NOTHING: frozenset[str] = frozenset()
@@ -179,3 +180,10 @@ def test_any_text_is_either_a_tree_or_has_a_fault(text: str) -> None:
     parsed = parse(text)
     assert (parsed.tree is None) == bool(parsed.fault)
     assert bool(parsed.fault) <= bool(compile_fault(text))
+
+
+def test_strict_and_undefined_names_are_in_the_key_and_the_defaults_are_not() -> None:
+    keys = [part.digest() for part in (CodeTests(), CodeTests(strict=True),
+                                       CodeTests(undefined_names=False))]  # fmt: skip
+    assert len(set(keys)) == 3
+    assert CodeTests().key() == {"use": "code_tests", "version": 2, "settings": {}}
