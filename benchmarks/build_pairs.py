@@ -51,6 +51,7 @@ RULES = {
 }
 BLOCK = 1000
 """Prompts made at a time."""
+INDEX = "index, once, by sample and annotate"
 
 
 def inputs_of(folder: Path) -> dict[str, Path]:
@@ -344,14 +345,11 @@ def main(options: argparse.Namespace) -> int:
             theirs.append(measured("pandas", small, root / "theirs"))
         measured("compare", root / "ours-0", root / "theirs")
         rows += [("build", tenth, ours), ("pandas script", tenth, theirs)]
-        rows += [("index, once, by sample and annotate", tenth, indexed)]
+        rows += [(INDEX, tenth, indexed)]
         measured("pool", large, Path(str(options.prompts)))
         indexed = [measured("index", large, root)]
         full = [measured("build", large, root / f"full-{n}") for n in range(options.rounds)]
-        rows += [
-            ("build", options.prompts, full),
-            ("index, once, by sample and annotate", options.prompts, indexed),
-        ]
+        rows += [("build", options.prompts, full), (INDEX, options.prompts, indexed)]
         counts = json.loads((root / "full-0" / "counts.json").read_text(encoding="utf-8"))
     _print(rows, counts, options)
     return 0
@@ -372,14 +370,14 @@ def _print(rows: list[Any], counts: Mapping[str, Any], options: argparse.Namespa
         cells = [_cell([one[key] for one in found]) for key in ("cpu", "wall", "mb")]
         responses = prompts * len(SOURCES) * SAMPLES
         print(f"| {what} | {prompts:,} | {responses:,} | {' | '.join(cells)} |")
-    known = {(what, prompts): found for what, prompts, found in rows}
-    tenth = rows[0][1]
-    ours, theirs = known["build", tenth], known["pandas script", tenth]
+    ours, theirs, _, full, (index,) = (found for _, _, found in rows)
     ratio = [b["cpu"] / a["cpu"] for a, b in zip(ours, theirs, strict=True)]
-    memory = statistics.median(one["mb"] for one in known["build", options.prompts])
-    growth = memory / statistics.median(one["mb"] for one in ours)
+    growth = [a["mb"] / b["mb"] for a, b in zip(full, ours, strict=True)]
+    both = [one["cpu"] + index["cpu"] for one in full]
     print(f"\npandas needs {_cell(ratio)} times the CPU at a tenth; memory at full size is "
-          f"{growth:.2f} times that at a tenth.")  # fmt: skip
+          f"{_cell(growth)} times that at a tenth. With its index the build at full size takes "
+          f"{_cell(both)} CPU seconds. Load of the machine at the end: {os.getloadavg()[1]:.1f} "
+          "(5 minutes).")  # fmt: skip
 
 
 def _cell(values: list[float]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -58,6 +59,14 @@ def test_shards_of_an_earlier_attempt_are_removed_before_the_first_row(tmp_path:
     assert shards(tmp_path) == []
     assert writer.close().rows == 0
     assert [path.name for path in shards(tmp_path)] == ["00000.parquet"]
+
+
+def test_only_values_that_come_again_are_written_as_a_dictionary(tmp_path: Path) -> None:
+    write_table(tmp_path, rows(200), Dropped)
+    written = pq.ParquetFile(shards(tmp_path)[0]).metadata.row_group(0)
+    columns = [written.column(number) for number in range(written.num_columns)]
+    as_words = {one.path_in_schema for one in columns if "RLE_DICTIONARY" in one.encodings}
+    assert as_words == {"origin", "domain", "stage", "reason", "details"}
 
 
 def test_a_missing_value_of_a_column_that_needs_one_is_an_error(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel
 
@@ -30,8 +31,8 @@ from fusechat.records import Record
 SHARD_ROWS = 1000
 """Rows of a shard. It belongs to the table and never follows the number of workers."""
 
-SHORT = 64
-"""Mean bytes up to which the values of a column are written as a dictionary."""
+LOOKED_AT = 100
+"""Rows of a column whose values say whether a dictionary of them pays."""
 
 R = TypeVar("R", bound=Record)
 
@@ -150,14 +151,17 @@ def write_shard(path: Path, rows: Sequence[Record], row_type: type[Record]) -> N
 
 def _write_arrow(path: Path, table: pa.Table) -> None:
     sink = pa.BufferOutputStream()
-    short = [name for name in table.column_names if _is_short(table[name])]
-    pq.write_table(table, sink, compression="zstd", compression_level=3, use_dictionary=short)
+    words = [name for name in table.column_names if _repeats(table[name])]
+    pq.write_table(table, sink, compression="zstd", compression_level=3, use_dictionary=words)
     write_atomic(path, memoryview(sink.getvalue()))
 
 
-def _is_short(column: pa.ChunkedArray) -> bool:
-    """Whether a dictionary of the values may pay: texts do not repeat, and take long to look up."""
-    return not pa.types.is_nested(column.type) and column.nbytes <= SHORT * max(1, len(column))
+def _repeats(column: pa.ChunkedArray) -> bool:
+    """Whether values come again and again; looking up ids and texts takes long, for nothing."""
+    first = column.slice(0, LOOKED_AT)
+    if pa.types.is_nested(column.type):
+        return False
+    return bool(pc.count_distinct(first, mode="all").as_py() <= len(first) // 2)
 
 
 def _encodable(value: Any) -> Any:

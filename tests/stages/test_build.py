@@ -9,6 +9,7 @@ from itertools import chain
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from fusechat.errors import PartError
@@ -415,6 +416,15 @@ def test_the_index_of_the_samples_changes_no_byte(
             write_index(unit)
     build(context)
     assert shards() == without
+
+
+def test_a_build_leaves_the_memory_of_arrow_as_it_found_it(
+    build_workspace: Any, paper_rules: dict[str, Any]
+) -> None:
+    before = pa.default_memory_pool().backend_name
+    random_workspace(build_workspace, 1)
+    build(build_workspace.context(paper_rules))
+    assert pa.default_memory_pool().backend_name == before
 
 
 def test_the_details_of_a_drop_are_what_the_strategies_say_of_the_prompt(

@@ -177,6 +177,18 @@ def test_a_dropped_prompt_that_had_something_is_seen_to_have_had_it() -> None:
     assert funnel["dropped_words"] == {"all wrong": 1, "all right": 1}
 
 
+def test_a_pair_that_no_table_takes_is_counted_beside_the_reason() -> None:
+    # No annotator `none` has judged anything, so SFT has no response; DPO may take no prompt.
+    split = {"rule": "pair_else_sft", "dpo_fraction": 0}
+    sft = {"use": "best_of", "by": "none"}
+    pool = pool_of([{"gemma": [RIGHT, WRONG]}])
+    found, _ = pool.analysed({"math": {**MATH, "sft": sft, "split": split}})
+    funnel = found["domains"]["math"]["funnel"]
+    assert (funnel["dropped"], funnel["dropped_with_response"]) == (1, 0)
+    assert funnel["dropped_with_pair"] == 1
+    assert funnel["dropped_words"] == {"no score": 1}
+
+
 def test_prompts_of_a_domain_without_a_rule_are_counted_as_such() -> None:
     found, _ = pool_of([{"gemma": [RIGHT]}] * 3).analysed({})
     funnel = found["domains"]["math"]["funnel"]

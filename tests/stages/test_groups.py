@@ -9,14 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from fusechat.digests import digest_bytes
 from fusechat.errors import DamagedError
 from fusechat.parts import Group, Groups
-from fusechat.records import Response, Score
+from fusechat.records import Response, Score, is_whole
 from fusechat.stages import groups as reading
 from fusechat.stages.groups import PromptTable, Tables, blocks, groups_of, texts_of
-from fusechat.stages.slim import INDEX, is_indexed, responses, write_index
+from fusechat.stages.slim import INDEX, _whole, is_indexed, responses, text_digests, write_index
 from fusechat.tables import read_table, shards, write_table
 
 Inputs = Mapping[str, Path]
@@ -172,6 +176,21 @@ def test_an_index_of_other_shards_is_not_used(build_workspace: Any) -> None:
     assert len(set(gemma)) == 1
     write_index(unit)
     assert is_indexed(unit)
+
+
+BLANKS = st.text(" \t\n\x1c\x85\u00a0\u3000\u200bx\u60a8", max_size=4)
+FINISHES = st.sampled_from(["stop", "length", "error", "unknown"])
+
+
+@given(st.lists(st.tuples(st.text() | BLANKS, FINISHES)), st.integers(0, 3))
+def test_columns_of_texts_are_digested_and_found_whole_as_each_text_is(
+    rows: list[tuple[str, str]], skipped: int
+) -> None:
+    texts, finishes = (pa.array([row[n] for row in rows], pa.string())[skipped:] for n in (0, 1))
+    digests = [one.hex() for one in text_digests(texts).to_pylist()]
+    assert digests == [digest_bytes(text.encode()) for text, _ in rows[skipped:]]
+    found = _whole(pa.chunked_array([finishes]), texts).tolist()
+    assert found == [is_whole(finish, text) for text, finish in rows[skipped:]]
 
 
 def test_a_damaged_index_is_named(build_workspace: Any) -> None:

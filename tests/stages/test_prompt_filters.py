@@ -33,6 +33,7 @@ def prompt(text: str) -> Prompt:
         ("Write a C++ function to find the area of a triangle.", ("code", "math")),
         ("Write a script for a play about a lighthouse.", ()),
         ("How many people live in Paris?", ()),
+        ("How many people were in Paris in 1848?", ()),
         ("Tell me about the class struggle in 1848.", ()),
         ("In which year did Rome fall, 410 or 476?", ()),
     ],

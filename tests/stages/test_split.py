@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
+from fusechat.digests import digest
 from fusechat.parts import settings_key
-from fusechat.stages.split import Item, Place, SplitRule, disposition
+from fusechat.stages.split import Item, Items, Place, SplitRule, _draws, disposition
 
 
 def rule_of(**settings: Any) -> Any:
@@ -79,6 +81,14 @@ def test_sequential_takes_the_first_prompts_and_shuffle_does_not() -> None:
     assert [first[i.prompt_id].sft for i in members] == [True] * 8 + [False] * 12
     drawn = rule_of(rule="filter_then_share").place(members)
     assert [drawn[i.prompt_id].sft for i in members] != [True] * 8 + [False] * 12
+
+
+@given(st.integers(), st.lists(st.text()))
+def test_a_draw_is_the_digest_of_seed_and_id(seed: int, ids: list[str]) -> None:
+    # As earlier versions drew, so that a split stays what it was.
+    none = np.zeros(len(ids), np.bool_)
+    draws = _draws(seed, Items(np.array(ids, object), none, none, none))
+    assert [one.decode() for one in draws] == [digest([seed, one]) for one in ids]
 
 
 def test_another_seed_draws_other_prompts() -> None:

@@ -90,8 +90,17 @@ def test_only_the_sources_of_the_rule_enter_the_window(build_workspace: Any) -> 
 
 def test_a_domain_without_any_gap_has_no_pair_and_no_error(build_workspace: Any) -> None:
     build_workspace.add("one", "chat", gemma=[{"rm": 1.0}])
-    context = build_workspace.context(rule(window="quantiles", min_margin=0.1, max_margin=0.9))
-    assert build(context)["dropped"] == 1
+    build_workspace.add("same", "chat", gemma=[{"rm": 1.0, "text": "t"}, {"rm": 0.0, "text": "t"}])
+    for window in ("quantiles", "z_scores"):
+        context = build_workspace.context(rule(window=window, min_margin=0.1, max_margin=0.9))
+        counts = build(context)
+        assert (counts["dpo"], counts["dropped"]) == (0, 2)
+        told = counts["window"]["chat"]
+        assert (told["given_min_margin"], told["min_margin"], told["max_margin"]) == (
+            0.1,
+            None,
+            None,
+        )
 
 
 def test_a_prompt_is_explained_with_the_ends_that_the_build_used(build_workspace: Any) -> None:

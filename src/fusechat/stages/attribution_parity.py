@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from fusechat.groups import Groups, Selection
 from fusechat.stages.attribution_numbers import Array, quantiles
-from fusechat.tables import shards
+from fusechat.tables import read_columns, shards
 
 STYLES = {
     "code fence": "```",
@@ -95,7 +95,7 @@ def read_styles(table: Path) -> dict[str, dict[str, Any]]:
     """
     counts: dict[tuple[str, str], Array] = {}
     for path in _spread(shards(table)):
-        rows = pq.read_table(path, columns=["domain", "source", "chosen", "rejected"])
+        rows = read_columns(path, ["domain", "source", "chosen", "rejected"])
         if not rows.num_rows:
             continue
         flags = np.stack([_flags(rows.column(side)) for side in ("chosen", "rejected")], axis=1)

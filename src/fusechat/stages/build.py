@@ -8,7 +8,11 @@ Two passes: the first decides, without texts; the second fetches the texts of wh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
+
+import pyarrow as pa
 
 from fusechat.stages.analysis import ANALYSIS_FILE, Analysis
 from fusechat.stages.build_counts import Counts
@@ -36,6 +40,11 @@ def build(context: UnitContext) -> dict[str, Any]:
     Inputs: `prompts`, `sample/<source>` in the recipe's order of sources,
     `annotate/<annotator>`. Raises `PartError` where a strategy breaks its contract.
     """
+    with _lean_memory():
+        return _build(context)
+
+
+def _build(context: UnitContext) -> dict[str, Any]:
     given: BuildSettings = context.settings
     settings = resolve(context.inputs, given)
     check_spread(context.inputs, settings)
@@ -48,7 +57,7 @@ def build(context: UnitContext) -> dict[str, Any]:
     context.folder.mkdir(parents=True, exist_ok=True)
     context.progress.start(len(prompts), "prompts")
     with Details(context.folder, len(prompts)) as details:
-        for picked in decide_all(context.inputs, settings, context.progress):
+        for picked in decide_all(context.inputs, settings, context.progress, prompts):
             collector.add(picked)
             counts.see(picked)
             analysis.see(picked)
@@ -57,6 +66,7 @@ def build(context: UnitContext) -> dict[str, Any]:
                 gaps[picked.domain].add(gaps_of(picked.selections["dpo"]))
         for domain, found in gaps.items():
             check_sense(domain, found.strategy, found.gaps)
+        gaps.clear()
         decisions = collector.placed(settings)
         write_rows(context.folder, tables, decisions)
         write_dropped(context.folder / "dropped", decisions, details)
@@ -68,3 +78,16 @@ def build(context: UnitContext) -> dict[str, Any]:
         result["window"].setdefault(domain, {}).update(note)
     context.log.info("%d SFT, %d DPO, %d dropped", *(result[k] for k in ("sft", "dpo", "dropped")))
     return result
+
+
+@contextmanager
+def _lean_memory() -> Iterator[None]:
+    """Let Arrow give back at once what it frees: it else holds on to more, the longer it runs."""
+    before = pa.default_memory_pool()
+    if "jemalloc" in pa.supported_memory_backends():
+        pa.jemalloc_set_decay_ms(0)
+        pa.set_memory_pool(pa.jemalloc_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(before)

@@ -33,15 +33,19 @@ class Picked:
 
 
 def decide_all(
-    inputs: Mapping[str, Path], settings: BuildSettings, progress: Progress | None = None
+    inputs: Mapping[str, Path],
+    settings: BuildSettings,
+    progress: Progress | None = None,
+    prompts: PromptTable | None = None,
 ) -> Iterator[Picked]:
     """Let the strategies pick, some prompts at a time, in prompt-table order within a domain.
 
     `inputs`: of the build unit. Prompts of a domain without a rule are left out. `progress`
-    is advanced by the prompts seen. Raises `PartError` where a strategy breaks its contract.
+    is advanced by the prompts seen. `prompts`: their table, where it was read already. Raises
+    `PartError` where a strategy breaks its contract.
     """
     first = 0
-    for groups in blocks(inputs):
+    for groups in blocks(inputs, prompts=prompts):
         domains = np.array(groups.domains, object)
         for domain, rule in settings.domains.items():
             members = np.flatnonzero(domains == domain)
@@ -131,7 +135,16 @@ class Picks:
     def take(self, at: Array | slice) -> Picks:
         """Those at some positions."""
         names = [name for name in Picks.__dataclass_fields__ if name != "reasons"]
-        return Picks(**{name: getattr(self, name)[at] for name in names}, reasons=self.reasons)
+        count = len(self.prompt[at])
+        taken = {name: _taken(getattr(self, name), at, count) for name in names}
+        return Picks(**taken, reasons=self.reasons)
+
+
+def _taken(values: Array, at: Array | slice, count: int) -> Array:
+    """Those at `count` positions; one value that stands for all stays one."""
+    if count and not values.strides[0]:
+        return np.broadcast_to(values[:1], (count, *values.shape[1:]))
+    return np.asarray(values[at])
 
 
 @dataclass(frozen=True)
@@ -142,7 +155,7 @@ class Decisions:
     sources: tuple[str, ...]
     """In recipe order."""
     picks: Mapping[str, Picks]
-    """Table (`sft`, `dpo`) -> what its strategies picked, placed or not."""
+    """Table (`sft`, `dpo`) -> what its strategies picked from the prompts placed in it."""
     refusal: Mapping[str, Array]
     """Table -> position in `refusals`, int16; `PICKED`; or `ABSENT` where none was asked."""
     refusals: tuple[str, ...]
@@ -174,8 +187,8 @@ class Collector:
         self._prompts, self._sources = prompts, sources
         self._words: dict[str, int] = {}
         self._reasons: dict[str, int] = {}
-        self._parts: dict[str, list[Picks]] = {"sft": [], "dpo": []}
-        self._refusal = {table: np.full(len(prompts), ABSENT, np.int16) for table in self._parts}
+        self._parts: dict[str, list[Picks]] = {table: [] for table in EMITS}
+        self._refusal = {table: np.full(len(prompts), ABSENT, np.int16) for table in EMITS}
 
     def add(self, picked: Picked) -> None:
         """Take in what was picked from some prompts."""
@@ -185,35 +198,26 @@ class Collector:
             codes = np.array([*known, ABSENT, PICKED], np.int16)  # from the end: -1, -2
             self._refusal[table][picked.at] = codes[said.refusal]
             whys = [self._reasons.setdefault(word, len(self._reasons)) for word in said.reasons]
-            at = picked.groups.columns
-            columns = [at["source"], at["file"], at["row"]]
-            source, file, row = (column[said.row] for column in columns)
-            other_source, other_file, other_row = (column[said.other] for column in columns)
-            none = said.other < 0
-            part = Picks(
-                prompt=picked.at[said.prompt],
-                source=source_of[source],
-                place=np.stack([file, row], 1),
-                other_source=np.where(none, -1, source_of[other_source]).astype(np.int16),
-                other_place=np.stack([other_file, other_row], 1),
-                score=said.score,
-                other_score=said.other_score,
-                margin=said.margin,
-                why=np.array(whys, np.int16)[said.why],
-                reasons=(),
-            )
-            self._parts[table].append(part)
+            reason = np.array(whys, np.int16)[said.why]
+            if len(said.row):
+                self._parts[table].append(_part(picked, said, source_of, reason))
 
     def placed(self, settings: BuildSettings) -> Decisions:
         """Everything decided, with each domain's split rule applied; the last call of all."""
+        placed = place_all(self._prompts, self._refusal, settings)
         reasons = tuple(self._reasons)
+        picks = {}
+        for table in EMITS:
+            kept: Array = getattr(placed, table)
+            parts = (part.take(kept[part.prompt]) for part in self._parts.pop(table))
+            picks[table] = _joined([part for part in parts if len(part)], reasons)
         return Decisions(
             prompts=self._prompts,
             sources=self._sources,
-            picks={table: _joined(self._parts.pop(table), reasons) for table in ("sft", "dpo")},
+            picks=picks,
             refusal=self._refusal,
             refusals=tuple(self._words),
-            placed=place_all(self._prompts, self._refusal, settings),
+            placed=placed,
         )
 
 
@@ -236,13 +240,52 @@ def place_all(
     return placed
 
 
-def _joined(parts: Sequence[Picks], reasons: tuple[str, ...]) -> Picks:
-    """In prompt-table order; column by column, so that no second copy of all is needed."""
-    parts = parts or [_NONE]
-    order = np.argsort(np.concatenate([part.prompt for part in parts]), kind="stable")
-    names = [name for name in Picks.__dataclass_fields__ if name != "reasons"]
-    columns = {n: np.concatenate([getattr(part, n) for part in parts])[order] for n in names}
-    return Picks(**columns, reasons=reasons)
+def _part(picked: Picked, said: Selection, source_of: Array, why: Array) -> Picks:
+    columns = picked.groups.columns
+
+    def place(rows: Array) -> Array:
+        return np.stack([columns["file"][rows], columns["row"][rows]], 1)
+
+    none = said.other < 0
+    other: tuple[Array, ...]
+    if none.all():  # of a Demonstration: one value that stands for all, so that it needs no room
+        nothing, unscored = np.full((1, 2), -1, np.int32), np.array([np.nan])
+        values = (nothing[:, 0].astype(np.int16), nothing, unscored, unscored)
+        other = tuple(np.broadcast_to(one, (len(none), *one.shape[1:])) for one in values)
+    else:
+        source = np.where(none, -1, source_of[columns["source"][said.other]]).astype(np.int16)
+        other = (source, place(said.other), said.other_score, said.margin)
+    return Picks(
+        prompt=picked.at[said.prompt],
+        source=source_of[columns["source"][said.row]],
+        place=place(said.row),
+        other_source=other[0],
+        other_place=other[1],
+        score=said.score,
+        other_score=other[2],
+        margin=other[3],
+        why=why,
+        reasons=(),
+    )
+
+
+def _joined(parts: list[Picks], reasons: tuple[str, ...]) -> Picks:
+    """In prompt-table order. `parts` are taken apart, so that no second copy of all is needed."""
+    columns = {
+        name: [getattr(part, name) for part in parts or [_NONE]]
+        for name in Picks.__dataclass_fields__
+        if name != "reasons"
+    }
+    parts.clear()
+    order = np.argsort(np.concatenate(columns["prompt"]), kind="stable").astype(np.int32)
+    joined = {name: _in_order(columns.pop(name), order) for name in [*columns]}
+    return Picks(**joined, reasons=reasons)
+
+
+def _in_order(parts: Sequence[Array], order: Array) -> Array:
+    if all(part.strides[0] == 0 for part in parts):
+        return _taken(parts[0], order, len(order))
+    return np.asarray(np.concatenate(parts)[order])
 
 
 _NO_PLACE = np.zeros((0, 2), np.int32)

@@ -52,12 +52,19 @@ class PromptTable:
     @classmethod
     def read(cls, unit: Path) -> PromptTable:
         """Read that of a prompts unit."""
-        tables = [read_columns(p, ["id", "domain", "origin"]) for p in shards(unit / "prompts")]
-        table = pa.concat_tables(tables)
-        ids = table["id"].combine_chunks()
-        if pc.count_distinct(ids).as_py() != len(ids):
+        ids, domains, origins = [pa.nulls(0, pa.string())], Codes(), Codes()
+        for path in shards(unit / "prompts"):
+            part = read_columns(path, ["id", "domain", "origin"])
+            ids.append(pa.concat_arrays([ids[0], *part["id"].chunks]))  # a copy without slack
+            domains.add(part["domain"])
+            origins.add(part["origin"])
+        joined = pa.concat_arrays(ids)
+        table = cls(joined, domains.all(), domains.words(), origins.all(), origins.words())
+        names = np.sort(table.names(np.arange(len(table))))
+        # Counting needs ten times the memory of the ids, so only what looks equal is counted.
+        if (names[1:] == names[:-1]).any() and pc.count_distinct(joined).as_py() < len(joined):
             raise ValueError("a prompt id occurs twice in the prompt table")
-        return cls(ids, *encoded(table["domain"]), *encoded(table["origin"]))
+        return table
 
 
 @dataclass(frozen=True)
@@ -92,12 +99,19 @@ class Tables:
         return [folder for folders in self.annotations.values() for folder in folders]
 
 
-def blocks(inputs: Mapping[str, Path], prompts_per_block: int = PROMPTS) -> Iterator[Groups]:
+def blocks(
+    inputs: Mapping[str, Path],
+    prompts_per_block: int = PROMPTS,
+    prompts: PromptTable | None = None,
+) -> Iterator[Groups]:
     """The judged responses to all prompts, in prompt-table order, some prompts at a time.
 
-    `inputs`: see `Tables.of`. Columns of the groups beyond the usual: `file`, `row`.
+    `inputs`: see `Tables.of`. `prompts`: their table, where it was read already. Columns of the
+    groups beyond the usual: `file`, `row`.
     """
-    tables, prompts = Tables.of(inputs), PromptTable.read(inputs["prompts"])
+    tables = Tables.of(inputs)
+    if prompts is None:
+        prompts = PromptTable.read(inputs["prompts"])
     reader = _reader(tables, prompts, prompts_per_block)
     if reader is None:
         everything = _groups(prompts, tables, *_all(tables, prompts.ids))
@@ -133,12 +147,27 @@ def texts_of(inputs: Mapping[str, Path], groups: Groups, rows: Iterable[int]) ->
     return found
 
 
-def encoded(column: pa.ChunkedArray) -> tuple[Array, tuple[str, ...]]:
-    """Codes (int32) of a text column and what they stand for, in order of appearance."""
-    if not len(column):
-        return np.zeros(0, np.int32), ()
-    one = column.combine_chunks().dictionary_encode()
-    return np.asarray(one.indices.to_numpy(), np.int32), tuple(one.dictionary.to_pylist())
+class Codes:
+    """Codes for the words of a text column that comes in parts, in order of appearance."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, int] = {}
+        self._parts: list[Array] = [np.zeros(0, np.int32)]
+
+    def add(self, column: pa.ChunkedArray) -> Array:
+        """The codes of one part, int32."""
+        one = column.combine_chunks().dictionary_encode()
+        words = [self._known.setdefault(w, len(self._known)) for w in one.dictionary.to_pylist()]
+        self._parts.append(np.array(words, np.int32)[one.indices.to_numpy()])
+        return self._parts[-1]
+
+    def all(self) -> Array:
+        """The codes of all parts."""
+        return np.concatenate(self._parts)
+
+    def words(self) -> tuple[str, ...]:
+        """What the codes stand for."""
+        return tuple(self._known)
 
 
 def _named(inputs: Mapping[str, Path], prefix: str) -> dict[str, Path]:
@@ -324,13 +353,11 @@ def _judgements(found: Sequence[Found], count: int) -> Judgements:
     status = np.full(count, -1, np.int8)
     value = np.full(count, np.nan)
     reason = np.zeros(count, np.int32)
-    words: dict[str, int] = {}
+    reasons = Codes()
     for one in found:
         table = one.table
         codes = pc.index_in(table["status"], value_set=pa.array(STATUSES)).to_numpy()
         status[one.at] = codes
         value[one.at] = table["value"].to_numpy()
-        own, known = encoded(table["reason"])
-        mapped = np.array([words.setdefault(word, len(words)) for word in known], np.int32)
-        reason[one.at] = mapped[own] if len(own) else own
-    return Judgements(status, value, reason, tuple(words) or ("",))
+        reason[one.at] = reasons.add(table["reason"])
+    return Judgements(status, value, reason, reasons.words() or ("",))

@@ -143,7 +143,8 @@ def _whole(finishes: pa.ChunkedArray, texts: pa.StringArray) -> Array:
     # A text that begins with a visible ASCII character need not be looked at to be seen not empty.
     doubtful = np.flatnonzero(seen)[(first <= 0x20) | (first >= 0x7F)]
     seen[doubtful] = [is_whole("stop", texts[row].as_py()) for row in doubtful]
-    return ended[finish.indices.to_numpy()] & seen
+    seen &= ended[finish.indices.to_numpy()]
+    return seen
 
 
 def _bytes_of(texts: pa.StringArray) -> tuple[Array, memoryview]:
