@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.parts import Choice, Group, Refusal, load_part
+from fusechat.parts import Choice, Group, Groups, Judged, Refusal, Seen, load_part
 from fusechat.strategies.best_of import BestOf
 
 
@@ -108,8 +108,22 @@ def test_the_refusal_counts_why_responses_were_left_out(make_group: Any) -> None
     found = BestOf(by="rm").select(make_group(gemma=rows))
     assert isinstance(found, Refusal)
     assert found.details["left_out"] == {
-        "cut": 1, "rm: error": 1, "rm: no score": 1, "rm: unscorable": 1,
+        "cut": 1, "rm: error (some reason)": 1, "rm: no score": 1,
+        "rm: unscorable (some reason)": 1,
     }  # fmt: skip
+
+
+def test_a_response_that_could_not_be_judged_is_counted_with_its_annotators_reason() -> None:
+    why = "tests fail on their own reference solution"
+    seen = Seen("a", "gemma", 0, "stop", True, "0" * 16, 3, {"ok": Judged("unscorable", None, why)})
+    group = Group("p", "code", ("gemma",), (seen,))
+    strategy = BestOf(by=None, correct_by="ok")
+    found = strategy.select(group)
+    assert isinstance(found, Refusal)
+    assert found.details["left_out"] == {f"ok: unscorable ({why})": 1}
+    groups = Groups.of([group])
+    (details,) = strategy.refusal_details(groups, strategy.select_all(groups), [0])
+    assert details["left_out"] == found.details["left_out"]
 
 
 def test_per_source_gives_each_sources_best_in_rank(make_group: Any) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusechat.groups import FINISHES, STATUSES, Array, Groups
-from fusechat.strategies._common import RIGHT, TOLERANCE
+from fusechat.strategies._common import RIGHT, TOLERANCE, cause_of
 
 NOWHERE = -1
 """In place of a row: there is none."""
@@ -171,7 +171,14 @@ def _standing(groups: Groups, annotators: Sequence[str]) -> tuple[Array, list[st
         judged = groups.judgements.get(name)
         status = np.full(len(groups), -1, np.int8) if judged is None else judged.status
         missing = (causes == 0) & np.isnan(values_of(groups, name))
-        for code, word in enumerate(("no score", "not finite", *STATUSES[1:]), -1):
+        for code, word in enumerate(("no score", "not finite"), -1):
             causes = np.where(missing & (status == code), len(words), causes)
             words.append(f"{name}: {word}")
+        for code, word in enumerate(STATUSES[1:], 1):
+            unjudged = missing & (status == code)
+            for number in [] if judged is None else np.unique(judged.reason[unjudged]).tolist():
+                assert judged is not None
+                same = unjudged & (judged.reason == number)
+                causes = np.where(same, len(words), causes)
+                words.append(cause_of(name, word, judged.reasons[number]))
     return causes, words

@@ -31,9 +31,15 @@ def standing(response: Seen, annotators: Iterable[str]) -> str:
     for name in annotators:
         if value_of(response, name) is None:
             judged = response.scores.get(name)
-            status = "no score" if judged is None else judged.status
-            return f"{name}: {'not finite' if status == 'ok' else status}"
+            if judged is None or judged.status == "ok":
+                return f"{name}: {'no score' if judged is None else 'not finite'}"
+            return cause_of(name, judged.status, judged.reason)
     return ""
+
+
+def cause_of(annotator: str, status: str, reason: str) -> str:
+    """The words for a score that an annotator could not give, with its own reason."""
+    return f"{annotator}: {status} ({reason})" if reason else f"{annotator}: {status}"
 
 
 def left_out(group: Group, annotators: Iterable[str]) -> dict[str, int]:
