@@ -47,6 +47,12 @@ class Analysis:
             picked.groups, self._prompts.origin[picked.at], picked.at, picked.selections
         )
 
+    def gaps(self, domain: str) -> Array:
+        """All gaps of a domain that were seen, float32; none where its strategy has no window."""
+        windows = self._domains[domain].windows if domain in self._domains else None
+        gaps = np.zeros(0, np.float32) if windows is None else windows.gaps()
+        return gaps[~np.isnan(gaps)]
+
     def report(
         self,
         decisions: Decisions,
@@ -91,7 +97,7 @@ class _Domain:
         self._at: list[Array] = []
         self._funnel = Funnel(sources, tuple(self._strategies), origins)
         dpo = self._strategies.get("dpo")
-        self._windows = Windows(dpo, sources) if dpo is not None and has_window(dpo) else None
+        self.windows = Windows(dpo, sources) if dpo is not None and has_window(dpo) else None
         named = [getattr(s, "correct_by", None) for s in self._strategies.values()]
         self._rewards = Rewards(sources, [name for name in named if name])
         self._wins = Wins(rule, sources, origins)
@@ -107,8 +113,8 @@ class _Domain:
         self._funnel.see(origin, said)
         if "dpo" in selections:
             self._parity.see(groups, selections["dpo"])
-            if self._windows is not None:
-                self._windows.see(selections["dpo"])
+            if self.windows is not None:
+                self.windows.see(selections["dpo"])
         self._rewards.see(groups)
         self._wins.see(groups, origin, selections)
         self._ablation.see(groups, selections)
@@ -134,8 +140,8 @@ class _Domain:
             **self._rewards.report(),
             "ablation": self._ablation.report(ids, prompts.origin[at], placed, verdicts),
         }
-        if self._windows is not None:
-            out["windows"] = self._windows.report()
+        if self.windows is not None:
+            out["windows"] = self.windows.report()
         if (parity := self._parity.report(placed.dpo, styles)) is not None:
             out["parity"] = parity
         return out

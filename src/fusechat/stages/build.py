@@ -8,6 +8,8 @@ Two passes: the first decides, without texts; the second fetches the texts of wh
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -23,10 +25,8 @@ from fusechat.stages.decisions import Collector, decide_all
 from fusechat.stages.dropped import Details, write_dropped
 from fusechat.stages.groups import PromptTable, Tables
 from fusechat.stages.windows import (
-    Measured,
     check_sense,
     check_spread,
-    gaps_of,
     resolve,
     window_notes,
     windowed,
@@ -50,11 +50,10 @@ def _build(context: UnitContext) -> dict[str, Any]:
     check_spread(context.inputs, settings)
     prompts = PromptTable.read(context.inputs["prompts"])
     tables = Tables.of(context.inputs)
-    collector = Collector(prompts, tuple(tables.samples))
     counts = Counts(settings)
     analysis = Analysis(settings, prompts, tuple(tables.samples))
-    gaps = {domain: Measured(strategy) for domain, strategy in windowed(settings).items()}
     context.folder.mkdir(parents=True, exist_ok=True)
+    collector = Collector(prompts, tuple(tables.samples), context.folder)
     context.progress.start(len(prompts), "prompts")
     with Details(context.folder, len(prompts)) as details:
         for picked in decide_all(context.inputs, settings, context.progress, prompts):
@@ -62,14 +61,13 @@ def _build(context: UnitContext) -> dict[str, Any]:
             counts.see(picked)
             analysis.see(picked)
             details.add(picked, settings.domains[picked.domain])
-            if picked.domain in gaps:
-                gaps[picked.domain].add(gaps_of(picked.selections["dpo"]))
-        for domain, found in gaps.items():
-            check_sense(domain, found.strategy, found.gaps)
-        gaps.clear()
+        for domain, strategy in windowed(settings).items():
+            check_sense(domain, strategy, analysis.gaps(domain))
         decisions = collector.placed(settings)
+        _give_back()
         write_rows(context.folder, tables, decisions)
         write_dropped(context.folder / "dropped", decisions, details)
+    _give_back()
     notes = window_notes(given, settings)
     analysed = analysis.report(decisions, context.folder, notes)
     write_json(context.folder / ANALYSIS_FILE, analysed)
@@ -91,3 +89,10 @@ def _lean_memory() -> Iterator[None]:
         yield
     finally:
         pa.set_memory_pool(before)
+
+
+def _give_back() -> None:
+    """Let glibc give freed memory back, so that the second pass does not come on top of it."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)

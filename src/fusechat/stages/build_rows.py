@@ -57,7 +57,9 @@ class Texts:
     def __init__(self, units: Sequence[Path], wanted: Iterable[Array]) -> None:
         """`wanted`: keys of responses, as `keys_of` gives them."""
         self._files = [shards(unit / "data") for unit in units]
-        self._wanted = np.unique(np.concatenate([np.zeros(0, np.int64), *wanted]))
+        keys = np.concatenate([np.zeros(0, np.int64), *wanted])
+        keys.sort()  # `np.unique` would hold three copies
+        self._wanted = keys[np.diff(keys, prepend=-1) != 0]
         self._loaded: dict[int, pa.Table] = {}
         self._shards = self._offset = np.zeros(0, np.int64)
 

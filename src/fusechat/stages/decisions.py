@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,10 +136,12 @@ class Picks:
 
     def take(self, at: Array | slice) -> Picks:
         """Those at some positions."""
-        names = [name for name in Picks.__dataclass_fields__ if name != "reasons"]
         count = len(self.prompt[at])
-        taken = {name: _taken(getattr(self, name), at, count) for name in names}
+        taken = {name: _taken(getattr(self, name), at, count) for name in _COLUMNS}
         return Picks(**taken, reasons=self.reasons)
+
+
+_COLUMNS = tuple(name for name in Picks.__dataclass_fields__ if name != "reasons")
 
 
 def _taken(values: Array, at: Array | slice, count: int) -> Array:
@@ -183,11 +187,14 @@ class Decisions:
 class Collector:
     """Takes in what `decide_all` yields, and keeps what placing and writing need."""
 
-    def __init__(self, prompts: PromptTable, sources: tuple[str, ...]) -> None:
+    def __init__(
+        self, prompts: PromptTable, sources: tuple[str, ...], folder: Path | None = None
+    ) -> None:
+        """`folder`: where picks wait until all are placed; the temporary one where not given."""
         self._prompts, self._sources = prompts, sources
         self._words: dict[str, int] = {}
         self._reasons: dict[str, int] = {}
-        self._parts: dict[str, list[Picks]] = {table: [] for table in EMITS}
+        self._parts = {table: _Waiting(folder) for table in EMITS}
         self._refusal = {table: np.full(len(prompts), ABSENT, np.int16) for table in EMITS}
 
     def add(self, picked: Picked) -> None:
@@ -200,7 +207,7 @@ class Collector:
             whys = [self._reasons.setdefault(word, len(self._reasons)) for word in said.reasons]
             reason = np.array(whys, np.int16)[said.why]
             if len(said.row):
-                self._parts[table].append(_part(picked, said, source_of, reason))
+                self._parts[table].add(_part(picked, said, source_of, reason))
 
     def placed(self, settings: BuildSettings) -> Decisions:
         """Everything decided, with each domain's split rule applied; the last call of all."""
@@ -209,8 +216,10 @@ class Collector:
         picks = {}
         for table in EMITS:
             kept: Array = getattr(placed, table)
-            parts = (part.take(kept[part.prompt]) for part in self._parts.pop(table))
+            waiting = self._parts.pop(table)
+            parts = (part.take(kept[part.prompt]) for part in waiting)
             picks[table] = _joined([part for part in parts if len(part)], reasons)
+            waiting.close()
         return Decisions(
             prompts=self._prompts,
             sources=self._sources,
@@ -219,6 +228,34 @@ class Collector:
             refusals=tuple(self._words),
             placed=placed,
         )
+
+
+class _Waiting:
+    """Picks that wait in a file without a name: a kill leaves nothing of it behind."""
+
+    def __init__(self, folder: Path | None) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by the finalizer
+        self._parts = 0
+        self.close = weakref.finalize(self, self._file.close)
+
+    def add(self, picks: Picks) -> None:
+        """Append some, at least one."""
+        for name in _COLUMNS:
+            values = getattr(picks, name)
+            kept = values if values.strides[0] else values[:1]
+            np.save(self._file, kept, allow_pickle=False)
+        self._parts += 1
+
+    def __iter__(self) -> Iterator[Picks]:
+        """As they were added."""
+        self._file.seek(0)
+        for _ in range(self._parts):
+            columns = {name: np.load(self._file, allow_pickle=False) for name in _COLUMNS}
+            count = len(columns["prompt"])
+            for name, values in columns.items():
+                if len(values) < count:
+                    columns[name] = np.broadcast_to(values, (count, *values.shape[1:]))
+            yield Picks(**columns, reasons=())
 
 
 def place_all(
@@ -271,11 +308,7 @@ def _part(picked: Picked, said: Selection, source_of: Array, why: Array) -> Pick
 
 def _joined(parts: list[Picks], reasons: tuple[str, ...]) -> Picks:
     """In prompt-table order. `parts` are taken apart, so that no second copy of all is needed."""
-    columns = {
-        name: [getattr(part, name) for part in parts or [_NONE]]
-        for name in Picks.__dataclass_fields__
-        if name != "reasons"
-    }
+    columns = {name: [getattr(part, name) for part in parts or [_NONE]] for name in _COLUMNS}
     parts.clear()
     order = np.argsort(np.concatenate(columns["prompt"]), kind="stable").astype(np.int32)
     joined = {name: _in_order(columns.pop(name), order) for name in [*columns]}

@@ -41,6 +41,8 @@ class Windows:
         self._positive = bool(needs_higher()) if callable(needs_higher) else True
         self._first_only = not getattr(strategy, "fallback", True)
         self._gaps: list[Array] = []
+        self._places: list[Array] = []
+        """Of `fallback: false`: the source of each prompt that goes first."""
         self._first = Sample()
         self._kept = 0
 
@@ -55,16 +57,22 @@ class Windows:
         first = np.where(np.isnan(selection.best), -np.inf, selection.best).argmax(axis=1)
         top = gap[rows, first]
         if self._first_only:
-            gap = np.full(gap.shape, np.nan, np.float32)
-            gap[rows, first] = top
+            self._places.append(first.astype(np.int16))
         self._gaps.append(gap)
         self._first.add(top[~np.isnan(top)])
         self._kept += int((selection.refusal == PICKED).sum())
 
+    def gaps(self) -> Array:
+        """Gap of each prompt and source, float32 `[prompts, sources]`; nan where there is none."""
+        self._gaps = [np.concatenate([np.empty((0, len(self._sources)), np.float32), *self._gaps])]
+        return self._gaps[0]
+
     def report(self) -> dict[str, Any]:
         """Yields under other windows and the gaps of each source, in raw units."""
-        empty = np.empty((0, len(self._sources)), np.float32)
-        gaps = np.concatenate(self._gaps) if self._gaps else empty
+        gaps = self.gaps()
+        if self._places:
+            first = np.concatenate(self._places)[:, None]
+            gaps = np.where(np.arange(len(self._sources)) == first, gaps, np.float32(np.nan))
         low, high = (getattr(self._strategy, end) for end in ENDS)
         edges = _edges(gaps[~np.isnan(gaps)])
         out: dict[str, Any] = {
@@ -169,7 +177,7 @@ def _points(values: Array, count: int, also: Sequence[float]) -> list[float]:
     if not len(values):
         return sorted(set(also))
     shares = np.linspace(0, 1, count)
-    places = np.quantile(values.astype(np.float64), shares, method="nearest")
+    places = np.quantile(values, shares, method="nearest", overwrite_input=True).astype(np.float64)
     rounded = {float(f"{place:.3g}") for place in places[:-1]} | {_up(float(values.max()))}
     return sorted(rounded | set(also))
 

@@ -165,11 +165,20 @@ def senseless(gaps: Array, low: float | None, high: float | None) -> str:
     At least `FEW_GAPS` gaps must have been seen. It makes no sense where all of them lie on one
     side of it, or where both its ends are given and fewer than `LEAST_INSIDE` lie inside.
     """
-    gaps = np.sort(gaps[~np.isnan(gaps)])
+    gaps = gaps[~np.isnan(gaps)]
+    gaps.sort()
     if len(gaps) < FEW_GAPS:
         return ""
-    below = 0.0 if low is None else float(np.mean(gaps.astype(np.float32) < np.float32(low)))
-    above = 0.0 if high is None else float(np.mean(gaps.astype(np.float32) > np.float32(high)))
+    below = (
+        0.0
+        if low is None
+        else float(np.mean(gaps.astype(np.float32, copy=False) < np.float32(low)))
+    )
+    above = (
+        0.0
+        if high is None
+        else float(np.mean(gaps.astype(np.float32, copy=False) > np.float32(high)))
+    )
     inside = 1.0 - below - above
     one_side = max(below, above) == 1.0
     narrow = low is not None and high is not None and inside < LEAST_INSIDE
