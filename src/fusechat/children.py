@@ -51,7 +51,23 @@ class Outcome:
     details: str = ""
 
 
-class ChildProcess:
+class _Closing:
+    """A context that ends with `close()`."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what was started."""
+        raise NotImplementedError
+
+
+class ChildProcess(_Closing):
     """Base of what keeps one warm child and talks JSON with it over its pipes, as a context.
 
     Whoever derives from it starts the child, with a temporary file for its standard error, and
@@ -61,14 +77,6 @@ class ChildProcess:
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._stderr: IO[bytes] | None = None
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int | None:
@@ -223,7 +231,7 @@ class KillableChild(ChildProcess):
         return f"{end}; {said}" if said else end
 
 
-class KillablePool:
+class KillablePool(_Closing):
     """Several `KillableChild`s for one function, each called from a thread of its own.
 
     The threads only wait on pipes; they live as long as the pool, since Linux ends a child
@@ -246,14 +254,6 @@ class KillablePool:
             self.close()
             raise
         return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        tb: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def submit(self, *args: Any) -> Future[Outcome]:
         """The outcome of a call, in time; first come, first served."""
