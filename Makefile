@@ -6,10 +6,15 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(4, len(os.sched_getaffinity(0))))')
 
-.PHONY: demo test test-slow lint lock clean
+.PHONY: demo demo-endpoint test test-slow lint lock clean
 
 demo: $(READY)
 	$(BIN)/fusechat run recipes/mini.yaml
+
+# The same fusion with two of its four sources behind servers.
+demo-endpoint: $(READY)
+	$(BIN)/python -m fusechat.serving gemma=zoo/gemma@8101 qwen=zoo/qwen@8102 --dtype float32 -- \
+		$(BIN)/fusechat run recipes/mini-endpoint.yaml
 
 test: $(READY)
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not slow"

@@ -34,7 +34,7 @@ def kept_workers() -> Iterator[Callable[[], float]]:
     A run ends its workers, and a new one has torch to import: about 4 CPU seconds for each of 14
     variants, which change no result.
     """
-    from fusechat import runner
+    from fusechat import unit_contexts
     from fusechat.executors.local import LocalExecutor
 
     class Kept(LocalExecutor):
@@ -60,7 +60,7 @@ def kept_workers() -> Iterator[Callable[[], float]]:
             return sum(_cpu_of(worker.process.pid) for worker in self._workers)
 
     pool = Kept(1, 1)
-    with mock.patch.object(runner, "LocalExecutor", return_value=pool):
+    with mock.patch.object(unit_contexts, "LocalExecutor", return_value=pool):
         try:
             yield pool.seconds
         finally:

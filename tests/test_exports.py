@@ -70,13 +70,13 @@ def test_parquet_and_json_lines_hold_the_same_rows(exported: Path) -> None:
 
 def test_an_sft_row_is_the_conversation_and_where_it_comes_from(exported: Path) -> None:
     assert rows_of(exported / "sft.jsonl")[1] == {
-        "messages": [
+        "prompt": [
             {"role": "system", "content": "Be brief."},
             {"role": "user", "content": "Hi"},
             {"role": "assistant", "content": "Hello."},
             {"role": "user", "content": "1+1?\n“?”"},
-            {"role": "assistant", "content": "2 – 1"},
         ],
+        "completion": [{"role": "assistant", "content": "2 – 1"}],
         "prompt_id": "p1", "response_id": "r1", "source": "qwen", "origin": "set",
         "domain": "math", "score": None, "reason": "first", "weight": 1.0,
     }  # fmt: skip

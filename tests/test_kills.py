@@ -7,12 +7,17 @@ the other, so that every resume works on what the last kill left.
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from kill_lab import IN_FLIGHT
 from running import finish, results
 from tiny_world import tiny_recipe
 
@@ -66,3 +71,35 @@ def test_a_run_killed_at_20_moments_ends_with_the_bytes_of_an_unbroken_one(
     whole: tuple[Path, Path, list[str]], tmp_path: Path
 ) -> None:
     kill_and_compare(whole, tmp_path / "ws", kills=20, seed=4222)
+
+
+def kill_stub_runs(folder: Path, kills: int, seed: int) -> None:
+    """Kills over sampling, annotating and building with stub parts, in a program of its own."""
+    lab = Path(__file__).with_name("kill_lab.py")
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, str(lab), str(folder), str(kills), str(seed)]
+    done = subprocess.run(
+        command, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    print("seed", seed, said)
+    assert said["twice"] == 0, "an unbroken run asks for no row twice"
+    assert sum(run["kills"] for run in said["runs"]) == kills
+    for run in said["runs"]:
+        assert run["same"], "a row was lost, doubled or changed"
+        assert run["asked_all"]
+        assert 0 <= run["excess"] <= IN_FLIGHT * run["kills"]
+
+
+def test_25_random_kills_lose_and_double_nothing_and_ask_again_only_what_was_in_flight(
+    tmp_path: Path,
+) -> None:
+    kill_stub_runs(tmp_path, kills=25, seed=911)
+
+
+@pytest.mark.slow
+def test_1000_random_kills_lose_and_double_nothing_and_ask_again_only_what_was_in_flight(
+    tmp_path: Path,
+) -> None:
+    kill_stub_runs(tmp_path, kills=1000, seed=2718)

@@ -8,13 +8,17 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "fusechat"
 LAYERS = [
     {"digests", "errors", "faultpoints", "records", "environment", "progress", "settings",
-     "log_files"},
+     "log_files", "budget"},
     {"parts", "groups", "tables", "locks", "columns", "chat", "children", "local_models", "sandbox",
-     "executors", "losses", "metrics", "miniature"},
+     "licences", "executors", "losses", "metrics", "miniature",
+     "hub_sets"},
     {"sources", "annotators", "strategies", "tasks", "training"},
-    {"stages", "report", "exports", "grading"},
-    {"recipe_file", "recipe_checks", "recipe", "planner", "runner", "unit_folders"},
-    {"commands", "commands_grade", "commands_what_if", "cli", "__main__"},
+    {"stages", "report", "exports", "grading", "serving", "cards", "pools", "batch_files"},
+    {"recipe_file", "recipe_checks", "recipe", "planner", "runner", "results", "unit_folders",
+     "unit_contexts", "workers", "doctor", "forecast"},
+    {"commands", "commands_grade", "commands_what_if", "commands_worker", "commands_serve",
+     "commands_batch", "commands_doctor", "commands_plan", "commands_pool", "cli", "cli_more",
+     "__main__"},
 ]  # fmt: skip
 FAMILIES = {"sources", "annotators", "strategies", "tasks"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -173,6 +173,22 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Messages, response
     return Encoded([*prompt_ids, *body_ids, traits.end_id], start)
 
 
+def template_text(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, generation_prompt: bool = False
+) -> str:
+    """The text that every stage tokenises for these messages: the template's, on the day `DATE`.
+
+    Raises `ChatTemplateError` where the template refuses the messages.
+    """
+    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    return _apply(tokenizer, turns, generation_prompt)
+
+
+def answer_end(tokenizer: PreTrainedTokenizerBase) -> str:
+    """What the template writes after a final answer; empty where it writes nothing."""
+    return _traits(tokenizer).end_text
+
+
 def turn_end_id(tokenizer: PreTrainedTokenizerBase) -> int:
     """Id of the token that ends an answer: the first the template writes after it, else EOS."""
     return _traits(tokenizer).end_id

@@ -1,6 +1,7 @@
 """The command line: `fusechat COMMAND`. Kept light: nothing heavy is imported to print help.
 
-Exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 3 the doctor found a fault, 130
+interrupted.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from fusechat import cli_more
 from fusechat.errors import FusechatError
 
 FAMILIES = ("sources", "annotators", "strategies", "losses", "tasks")
 MENDABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """What the operating system refuses, and a user can mend."""
-EPILOG = """exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 130 interrupted
+EPILOG = """exit codes: 0 ok, 1 failed, 2 faults of the recipe or the call, 3 the doctor found a
+            fault, 130 interrupted
 
 first steps:
   fusechat check recipes/mini.yaml     what would run, and every fault
@@ -64,8 +67,9 @@ def _command(name: str) -> Callable[[argparse.Namespace], int]:
     """The function behind a command; only its own module is imported."""
     from importlib import import_module
 
-    module = {"grade": "commands_grade", "what-if": "commands_what_if"}.get(name, "commands")
-    function = {"list": "list_parts", "what-if": "what_if"}.get(name, name)
+    own = {"grade": "commands_grade", "what-if": "commands_what_if"}
+    module = (own | cli_more.MODULES).get(name, "commands")
+    function = {"list": "list_parts", "what-if": "what_if", **cli_more.FUNCTIONS}.get(name, name)
     found: Callable[[argparse.Namespace], int] = getattr(
         import_module(f"fusechat.{module}"), function
     )
@@ -93,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_what_if(commands)
     _add_grade(commands)
     _add_rest(commands)
+    cli_more.add_commands(commands, _recipe_command, _workspace)
     return parser
 
 
@@ -145,6 +150,7 @@ def _add_run(commands: Any) -> None:
     parser.add_argument("--wait", action="store_true", help="wait for a workspace that is in use")
     parser.add_argument("--cluster", type=Path, help="where and how fast (YAML); in no key")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    cli_more.add_budget(parser)
 
 
 def _add_show(commands: Any) -> None:
@@ -195,10 +201,6 @@ def _add_rest(commands: Any) -> None:
     listing.add_argument("family", choices=FAMILIES)
     listing.add_argument("--json", action="store_true", help="for a program to read")
     _recipe_command(commands, "report", "write the report of what is finished")
-    export = commands.add_parser("export", help="write the SFT and DPO sets as TRL reads them")
-    export.add_argument("out", type=Path, help="folder to write to")
-    export.add_argument("--run", metavar="NAME", help="which run of the workspace")
-    _workspace(export)
     status = commands.add_parser("status", help="how far a run is, seen from another terminal")
     status.add_argument("--json", action="store_true", help="for a program to read")
     _workspace(status)

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from fusechat.budget import Limits, spent_lines
 from fusechat.errors import Fault, RecipeError
 from fusechat.locks import lock_holder
 from fusechat.parts import describe, part_class, part_names
@@ -73,14 +74,22 @@ def run(options: argparse.Namespace) -> int:
             refresh=options.refresh,
             retry_errors=options.retry_errors,
             wait=options.wait,
+            budget=Limits(options.max_tokens, options.max_hours, options.max_cost),
             stream=None if options.quiet else sys.stderr,
         ),
         recipe_text=text,
     )
     print(f"{len(result.ran)} units ran; the others were done.")
     _print_outcome(result.plan, options)
+    if any(name.startswith("sample/") for name in result.ran) and _limited(options):
+        print("\n".join(spent_lines(read_json(result.folder / "budget.json"))))
     print(f"report: {result.report}")
     return 0
+
+
+def _limited(options: argparse.Namespace) -> bool:
+    limits = (options.max_tokens, options.max_hours, options.max_cost)
+    return any(limit is not None for limit in limits)
 
 
 def _print_outcome(planned: Plan, options: argparse.Namespace) -> None:
@@ -88,6 +97,8 @@ def _print_outcome(planned: Plan, options: argparse.Namespace) -> None:
     done = {name: path for name, path in done.items() if (path / "manifest.json").exists()}
     if "describe" in done:
         _print_texts(done["describe"], options)
+    if "decontaminate" in done:
+        _print_ledger(read_json(done["decontaminate"] / "manifest.json")["counts"], options)
     if "build" in done:
         counts = read_json(done["build"] / "manifest.json")["counts"]
         _print_build(counts)
@@ -106,6 +117,13 @@ def _print_texts(folder: Path, options: argparse.Namespace) -> None:
     print(format_texts(read_json(folder / "texts.json")))
     if count_rows(folder / "near_duplicates"):
         print(f"look at near-duplicates: fusechat show describe{_workspace_flag(options)}")
+
+
+def _print_ledger(counts: Mapping[str, Any], options: argparse.Namespace) -> None:
+    gone = f"{counts['removed_prompts']} prompts and {counts['removed_responses']} responses"
+    print(f"contamination: {gone} have words of {len(counts['benchmarks'])} benchmarks; left out")
+    if counts["removed_prompts"] or counts["removed_responses"]:
+        print(f"look at them: fusechat show decontaminate{_workspace_flag(options)}")
 
 
 def _print_build(counts: Mapping[str, Any]) -> None:
@@ -149,14 +167,14 @@ def _run_of(options: argparse.Namespace) -> tuple[Path, dict[str, Any]]:
     return plans[-1].parent, found
 
 
-def _folders(options: argparse.Namespace) -> tuple[Path, dict[str, Path]]:
+def run_folders(options: argparse.Namespace) -> tuple[Path, dict[str, Path]]:
     folder, found = _run_of(options)
     return folder, {unit["name"]: options.workspace / unit["folder"] for unit in found["units"]}
 
 
 def show(options: argparse.Namespace) -> int:
     """Show a unit's rows, its dropped rows, or all about one prompt."""
-    run_dir, folders = _folders(options)
+    run_dir, folders = run_folders(options)
     if options.unit not in folders:
         raise RecipeError(
             [Fault("", options.unit, f"is no unit of this run. There are: {', '.join(folders)}.")]
@@ -232,18 +250,6 @@ def _show_prompt(options: argparse.Namespace, run_dir: Path, folders: Mapping[st
     done = (folders["build"] / "manifest.json").exists()
     found = explain_prompt(options.prompt, inputs, settings, folders["build"] if done else None)
     print(json.dumps(found, ensure_ascii=False, default=str) if options.json else as_text(found))
-    return 0
-
-
-def export(options: argparse.Namespace) -> int:
-    """Write the SFT and DPO sets as TRL reads them."""
-    from fusechat.exports import export_trl
-
-    _, folders = _folders(options)
-    if "build" not in folders or not (folders["build"] / "manifest.json").exists():
-        raise RecipeError([Fault("", "build", "is not done. Run it first: --only build.")])
-    for name, count in export_trl(folders["build"], options.out).items():
-        print(f"{options.out / name}.parquet and .jsonl: {count} rows")
     return 0
 
 

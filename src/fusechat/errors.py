@@ -6,6 +6,7 @@
     ├── WorkspaceBusyError another run holds the workspace; exit code 1
     ├── WorkspaceError     the workspace's folder cannot be written; exit code 1
     ├── PartError          a part could not be opened or broke its contract; exit code 1
+    ├── SourceError        a source's servers are gone, or are not what was asked for; exit code 1
     ├── TooManyErrorsError a unit kept more failed rows than `max_error_share`; exit code 1
     ├── StaleInputError    a unit's input changed under it; exit code 1
     ├── DamagedError       a file of the workspace is not what was written; exit code 1
@@ -74,6 +75,11 @@ class WorkspaceError(FusechatError):
 
 class PartError(FusechatError):
     """A part could not be opened, or broke the row-wise contract; mended in the part."""
+
+
+class SourceError(FusechatError):
+    """The servers of a source are gone or are not what was asked for. No row is at fault: the unit
+    stops with its rows unanswered, and goes on from there when whoever runs them has mended it."""
 
 
 class TooManyErrorsError(FusechatError):

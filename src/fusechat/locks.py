@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -54,7 +55,8 @@ def lock_holder(workspace: Path) -> dict[str, Any] | None:
     path = workspace / ".lock"
     if not path.exists():
         return None
-    with path.open(encoding="utf-8") as handle:
+    # A shared file system locks only what is open for writing.
+    with path.open("r+" if os.access(path, os.W_OK) else "r", encoding="utf-8") as handle:
         if _try_lock(handle):
             return None
     text = path.read_text(encoding="utf-8")
@@ -67,6 +69,14 @@ def _try_lock(handle: Any) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise WorkspaceError(
+            f"the file system of {handle.name} has no locks ({error.strerror}), so nothing would "
+            "keep two runs apart. Mount it with them (Lustre: -o flock), or give another "
+            "--workspace."
+        ) from error
     return True
 
 

@@ -115,13 +115,16 @@ class RowPart(Part):
     error, never left out.
     """
 
+    io_bound: ClassVar[bool] = False
+    """Whether it waits for others' work (a server): then one worker has all rows in flight."""
     on_device: ClassVar[bool] = False
     """Whether it loads a model onto `where.device`: then an accelerator gets one worker only."""
 
     def open(self, where: Where) -> AbstractContextManager[Work]:
         """Make what is heavy; called once per worker.
 
-        A work with a (not empty) dictionary `notes`, of JSON, has it in the unit's manifest.
+        A work with a dictionary `notes`, of JSON, has it in the unit's manifest: what is in it when
+        it is opened, and what has changed in it when it ends.
         """
         raise NotImplementedError(f"{type(self).__name__} must define open()")
 
@@ -149,6 +152,14 @@ class Source(RowPart):
     def sees(self, request: Request) -> Any:
         """The JSON value of all that decides a response; its digest is the row's `made_from`."""
         return [request.prompt.chat(), request.index, request.seed]
+
+    def row_seed(self, seed: int, prompt: Prompt, index: int) -> int:
+        """The seed of a row, from the recipe's seed and that row alone; 63 bits, none negative.
+
+        A part whose server seeds the choices of one request by counting up, or whose recipe
+        lists seeds, says so here. No two indices of a prompt may have one seed.
+        """
+        return int(digest([seed, self.digest(), prompt.id, index]), 16) >> 1
 
     def served_model(self) -> str:
         """The name under which responses are filed as `model`."""

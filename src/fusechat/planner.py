@@ -25,7 +25,15 @@ from fusechat.stages.evaluate import EvaluateTask
 from fusechat.tables import read_json
 
 Kind = Literal[
-    "prompts", "sample", "describe", "annotate", "build", "train_sft", "train_dpo", "compare"
+    "prompts",
+    "sample",
+    "describe",
+    "decontaminate",
+    "annotate",
+    "build",
+    "train_sft",
+    "train_dpo",
+    "compare",
 ]
 State = Literal["done", "partial", "stale", "new"]
 SEEDED = ("prompts", "sample", "build", "train_sft", "train_dpo")
@@ -160,14 +168,25 @@ def _entries(recipe: Recipe) -> Iterator[Entry]:
     if recipe.describe is not None:
         asked = {"describe": recipe.describe, "target": recipe.target}
         yield "describe", "describe", asked, ("prompts", *samples)
+    ledger = ("decontaminate",) if recipe.decontaminate is not None else ()
+    if ledger:
+        yield "decontaminate", "decontaminate", _looked_for(recipe), ("prompts", *samples)
     for name, annotator in recipe.annotators.items():
         yield f"annotate/{name}", "annotate", annotator, ("prompts", *_judged(recipe, annotator))
     scores = tuple(f"annotate/{name}" for name in recipe.annotators)
     if recipe.build is not None:
-        yield "build", "build", recipe.build, ("prompts", *samples, *scores)
+        yield "build", "build", recipe.build, ("prompts", *samples, *scores, *ledger)
     yield from _training(recipe)
     if recipe.evaluate is not None:
         yield from _evaluation(recipe)
+
+
+def _looked_for(recipe: Recipe) -> dict[str, Any]:
+    """What the ledger looks for: the benchmarks that are named, and the recipe's own tests."""
+    assert recipe.decontaminate is not None
+    own = recipe.evaluate.tasks if recipe.evaluate and recipe.decontaminate.evaluation else ()
+    tasks = {task.name: {"part": task.task, "split": task.split} for task in own}
+    return {"decontaminate": recipe.decontaminate, "tasks": tasks}
 
 
 def _judged(recipe: Recipe, annotator: AnnotatorEntry) -> tuple[str, ...]:
@@ -262,6 +281,8 @@ def standing(plan: Plan, unit: Unit) -> Standing:
         now = content_digest(plan.path(plan[name]))
         if now is not None and known != now:
             return Standing("stale", f"{name} has other content than the one that it read")
+    if stopped := manifest["counts"].get("stopped"):
+        return Standing("partial", f"stopped at its limit: {stopped['missing']} rows missing")
     other = _other_versions(manifest)
     return Standing("done", f"(made with {other})" if other else "")
 

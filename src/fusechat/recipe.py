@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
@@ -19,6 +19,7 @@ from fusechat.parts import ModelName, Part, Where
 from fusechat.recipe_checks import cross_faults
 from fusechat.recipe_file import RecipeFile, faults_of, near
 from fusechat.stages.build_settings import BuildSettings, DomainRule
+from fusechat.stages.decontaminate import DecontaminateSettings
 from fusechat.stages.describe import DescribeSettings
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
 from fusechat.stages.evaluate import EvaluateSettings
@@ -60,6 +61,8 @@ class Recipe(BaseModel):
     sources: dict[Name, SourceEntry] = Field(min_length=1)
     describe: DescribeSettings | None = None
     """What is said of the responses as texts; null: nothing."""
+    decontaminate: DecontaminateSettings | None = None
+    """Which benchmarks are kept out of the training rows; null: none is looked for."""
     annotators: dict[Name, AnnotatorEntry] = {}
     build: BuildSettings | None = None
     train: TrainSettings = TrainSettings()
@@ -74,10 +77,27 @@ class Recipe(BaseModel):
         return self._text
 
 
+class RayCluster(BaseModel):
+    """The Ray cluster that row-wise units are mapped over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    address: str = "auto"
+    """Of a running cluster (`auto`: the one of this machine), or `local` to start one here."""
+    actors: int | None = Field(default=None, ge=1)
+    """Actors per unit; without it as many as the cluster's resources hold."""
+    max_restarts: int = Field(default=3, ge=0)
+    """How often a dead actor is started again before its rows go to the others."""
+
+
 class Cluster(BaseModel):
     """Where and how fast: defaults for all units, and by unit name (`sample/gemma`, `train`)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    executor: Literal["local", "ray"] = "local"
+    """What computes row-wise units: processes of this machine, or actors of a Ray cluster."""
+    ray: RayCluster = RayCluster()
 
     default: Where = Where()
     units: dict[str, Where] = {}
@@ -90,7 +110,8 @@ class Cluster(BaseModel):
         return self.default
 
 
-STAGE_NAMES = ("prompts", "sample", "describe", "annotate", "build", "train", "evaluate")
+STAGE_NAMES = ("prompts", "sample", "describe", "decontaminate", "annotate", "build", "train",
+               "evaluate")  # fmt: skip
 ENTRIES: dict[str, type[PromptsEntry | SourceEntry | AnnotatorEntry]] = {
     "prompts": PromptsEntry,
     "sources": SourceEntry,
@@ -160,8 +181,9 @@ def recipe_text(file: RecipeFile) -> str:
 
 def _name_parts(tree: dict[str, Any]) -> None:
     """An entry without `use` uses the part of its own name: `armorm: {}`."""
-    if "describe" in tree and tree["describe"] is None:
-        tree["describe"] = {}  # like `armorm:`, the section alone asks for its defaults
+    for section in ("describe", "decontaminate"):
+        if section in tree and tree[section] is None:
+            tree[section] = {}  # like `armorm:`, the section alone asks for its defaults
     for section in ENTRIES:
         entries = tree.get(section)
         if not isinstance(entries, dict):

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from fusechat.local_models import model_faults
 from fusechat.parts import PartSettingsError, UnknownPartError, load_part, package_fault
 from fusechat.settings import model_fault
+from fusechat.stages.decontaminate import benchmark_faults
 
 if TYPE_CHECKING:
     from fusechat.parts import Task
@@ -28,6 +29,7 @@ def cross_faults(recipe: Recipe) -> Iterator[Found]:
     yield from _prompt_faults(recipe)
     yield from _sample_faults(recipe, domains)
     yield from _describe_faults(recipe)
+    yield from _decontaminate_faults(recipe)
     yield from _annotator_faults(recipe, domains)
     yield from _build_faults(recipe, domains)
     yield from _train_faults(recipe)
@@ -73,6 +75,17 @@ def _describe_faults(recipe: Recipe) -> Iterator[Found]:
     counted = recipe.describe is not None and recipe.target is not None
     if counted and (fault := package_fault("transformers", "local")):
         yield ("describe",), fault
+
+
+def _decontaminate_faults(recipe: Recipe) -> Iterator[Found]:
+    settings = recipe.decontaminate
+    if settings is None:
+        return
+    for key, message in benchmark_faults(settings):
+        yield ("decontaminate", *key), message
+    if not settings.against and not (settings.evaluation and recipe.evaluate):
+        message = "name benchmarks under 'against'; there is no evaluation whose tests to look for."
+        yield ("decontaminate",), message
 
 
 def _annotator_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:

@@ -89,9 +89,13 @@ class Response(Record):
     """Why there is no answer; there iff `finish` is `error`."""
     tokens: int | None = None
     """Response tokens by the source's own tokenizer, its end-of-turn token included."""
+    prompt_tokens: int | None = None
+    """Tokens of the prompt as the source saw it, its chat template included."""
     seed: int | None = None
     logprob: float | None = None
     """Sum over the response tokens, in nats, under the sampling model."""
+    details: str | None = None
+    """JSON: what a server said besides (its model's name, fingerprint, single log-probs)."""
     model: str
     """The model as served."""
     made_from: str

@@ -6,106 +6,56 @@ their journals end, training goes on from its last checkpoint.
 
 from __future__ import annotations
 
-import logging
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO
 
+from fusechat.budget import Budget, Limits
 from fusechat.environment import environment, library_versions
 from fusechat.errors import FusechatError, StaleInputError
-from fusechat.executors.local import LocalExecutor
-from fusechat.executors.rows import failed
+from fusechat.executors.rows import RowExecutor, failed
 from fusechat.faultpoints import reach
+from fusechat.forecast.held import tally_of
+from fusechat.forecast.limits import check_limits, open_budget
 from fusechat.locks import workspace_lock
 from fusechat.log_files import log_to
 from fusechat.planner import (
     Plan,
     Unit,
     content_digest,
-    least_margin,
     standing,
     wanted_units,
 )
 from fusechat.planner import plan as make_plan
 from fusechat.progress import Progress
 from fusechat.recipe import Cluster, Recipe
-from fusechat.records import Demonstration, Dropped, Pair, Prompt, Record, Response, Score
+from fusechat.records import Response, Score
+from fusechat.results import RunResult as RunResult
+from fusechat.results import UnitResult as UnitResult
 from fusechat.stages.context import UnitContext
-from fusechat.stages.describe_pairs import NearDuplicate
-from fusechat.stages.entries import SourceEntry
-from fusechat.stages.evaluate import ItemResult
 from fusechat.tables import (
     read_json,
     read_table,
     write_atomic,
     write_json,
 )
+from fusechat.unit_contexts import open_executor, resolved, unit_context, where_of
 from fusechat.unit_folders import (
     REFRESHED,
     SET_ASIDE,
-    adoptable,
     begin_again,
     check_whole,
     finish_removal,
     made_tables,
     remove_tables,
+    same_rows,
     set_aside,
+    unit_said,
 )
-
-R = TypeVar("R", bound=Record)
-ROW_TYPES: dict[str, type[Record]] = {
-    "prompts": Prompt,
-    "dropped": Dropped,
-    "sft": Demonstration,
-    "dpo": Pair,
-    "items": ItemResult,
-    "near_duplicates": NearDuplicate,
-}
-
-
-@dataclass(frozen=True)
-class UnitResult:
-    """A finished unit: its folder, its manifest and its tables."""
-
-    unit: Unit
-    folder: Path
-
-    @property
-    def manifest(self) -> dict[str, Any]:
-        """Counts, digests, seconds and library versions."""
-        manifest: dict[str, Any] = read_json(self.folder / "manifest.json")
-        return manifest
-
-    def rows(self, table: str = "data") -> Iterator[Any]:
-        """The rows of one of its tables (`data`, `sft`, `dpo`, `prompts`, `dropped`, ...)."""
-        row_type = ROW_TYPES.get(table, Response if self.unit.kind == "sample" else Score)
-        return read_table(self.folder / table, row_type)
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What a run left: its plan, its folder, and its finished units by name."""
-
-    plan: Plan
-    folder: Path
-    ran: tuple[str, ...]
-    """Names of the units that this call worked on; the others were done before."""
-
-    def __getitem__(self, name: str) -> UnitResult:
-        unit = self.plan[name]
-        folder = self.plan.path(unit)
-        if not (folder / "manifest.json").exists():
-            raise FusechatError(f"{name} is not done. Run the recipe, or --only {name}.")
-        return UnitResult(unit, folder)
-
-    @property
-    def report(self) -> Path:
-        """The report page."""
-        return self.folder / "report.html"
 
 
 @dataclass(frozen=True)
@@ -117,6 +67,8 @@ class Options:
     """Do this unit (and what follows from it) again, though it is done."""
     retry_errors: bool = False
     wait: bool = False
+    budget: Limits = field(default_factory=Limits)
+    """What sampling may take; the sets are built from what is there when it stops."""
     stream: TextIO | None = None
     """Where progress is shown; None is nowhere."""
 
@@ -138,6 +90,7 @@ def run(
     wanted = wanted_units(planned, options.only)
     if options.refresh is not None:
         _check_refresh(planned, wanted, options)
+    check_limits(planned, cluster or Cluster(), options.budget)
     with workspace_lock(planned.workspace, recipe.name, options.wait):
         runner = _Runner(planned, cluster or Cluster(), options)
         folder = runner.open_folder(recipe_text)
@@ -167,9 +120,11 @@ def run_folder(planned: Plan) -> Path:
 
 
 def write_report(planned: Plan, folder: Path) -> Path:
-    """Write `report.html` from what is finished."""
+    """Write `report.html` from what is finished, and a card beside every trained model."""
+    from fusechat.cards.model_card import write_cards
     from fusechat.report import write
 
+    write_cards(folder, planned.workspace)
     return write(folder, planned.workspace)
 
 
@@ -178,7 +133,8 @@ class _Runner:
 
     def __init__(self, planned: Plan, cluster: Cluster, options: Options) -> None:
         self.plan, self.cluster, self.options = planned, cluster, options
-        self._executor: LocalExecutor | None = None
+        self._executor: RowExecutor | None = None
+        self._budget: Budget | None = None
 
     def open_folder(self, recipe_text: str) -> Path:
         """Write what is known before the first unit runs."""
@@ -211,6 +167,7 @@ class _Runner:
                 raise
             finally:
                 context.progress.close()
+                self._account(unit, folder)
             self._finish(unit, folder, digests, counts, time.monotonic() - begun)
             context.log.info("%s is done: %s", unit.name, counts)
         context.progress.note(f"done in {time.monotonic() - begun:.1f} s{_headline(unit, counts)}")
@@ -248,44 +205,32 @@ class _Runner:
         """Set aside rows that were made from other inputs, and say what this attempt reads."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / "unit.json"
-        before = read_json(path)["inputs"] if path.exists() else None
-        if before != digests:
+        part = resolved(self.plan, unit).part.digest() if unit.rowwise else None
+        said = unit_said(unit, part, digests)
+        if not path.exists() or not same_rows(read_json(path), said):
             (folder / "manifest.json").unlink(missing_ok=True)
             set_aside(folder) if unit.rowwise else remove_tables(folder)
         (folder / "manifest.json").unlink(missing_ok=True)
-        part = _resolved(self.plan, unit).part.digest() if unit.rowwise else None
-        write_json(
-            path,
-            {
-                "unit": unit.name,
-                "key": unit.key,
-                "kind": unit.kind,
-                "part": part,
-                "inputs": digests,
-                "made_from": unit.made_from,
-            },
-        )
+        write_json(path, said)
 
     def _context(self, unit: Unit, folder: Path) -> UnitContext:
-        margin = {"least_margin": least_margin(self.plan.recipe, unit.name)}
-        where = self.cluster.where(unit.name).model_copy(update=margin)
+        where = where_of(self.plan, unit, self.cluster)
         if unit.rowwise and self._executor is None:
-            self._executor = LocalExecutor(self.cluster.default.processes, where.threads)
-        inputs = {name: self.plan.path(self.plan[name]) for name in unit.inputs}
-        return UnitContext(
-            name=unit.name,
-            folder=folder,
-            inputs=_with_model(self.plan, unit, inputs),
-            settings=_resolved(self.plan, unit),
-            seed=self.plan.recipe.seed,
-            where=where,
-            progress=Progress(unit.name, folder / "progress.json", self.options.stream),
-            log=logging.getLogger(f"fusechat.{unit.name}"),
-            executor=self._executor if unit.rowwise else None,
-            adoptable=lambda part: adoptable(self.plan.workspace, folder, part),
-            retry_errors=self.options.retry_errors,
-            max_error_share=self.plan.recipe.max_error_share,
-        )
+            self._executor = open_executor(self.cluster, where)
+        progress = Progress(unit.name, folder / "progress.json", self.options.stream)
+        context = unit_context(self.plan, unit, where, self._executor, progress)
+        context = replace(context, retry_errors=self.options.retry_errors)
+        if not (self.options.budget.given() and unit.name.startswith("sample/")):
+            return context
+        if self._budget is None:
+            self._budget = open_budget(self.plan, self.cluster, self.options.budget)
+        return replace(context, stop=self._budget.begin(unit.name))
+
+    def _account(self, unit: Unit, folder: Path) -> None:
+        """Keep what was spent of the run's limits where `fusechat run` and its user find it."""
+        if self._budget is not None and unit.name.startswith("sample/"):
+            self._budget.end(unit.name, tally_of(folder))
+            write_json(run_folder(self.plan) / "budget.json", self._budget.report())
 
     def _finish(
         self,
@@ -312,34 +257,13 @@ class _Runner:
         reach("manifest.written")
 
 
-def _resolved(planned: Plan, unit: Unit) -> Any:
-    """The unit's settings with trained models replaced by their folders."""
-    if unit.kind != "sample":
-        return unit.settings
-    entry: SourceEntry = unit.settings
-    model = getattr(entry.part, "model", "")
-    if not str(model).startswith("train."):
-        return entry
-    folder = planned.path(planned[model.replace(".", "/")]) / "model"
-    return entry.model_copy(update={"part": entry.part.model_copy(update={"model": str(folder)})})
-
-
-def _with_model(planned: Plan, unit: Unit, inputs: dict[str, Path]) -> dict[str, Path]:
-    """For training: the folder of the model to start from, under the name `model`."""
-    if unit.kind not in ("train_sft", "train_dpo"):
-        return inputs
-    base = unit.settings["model"]
-    if base is not None:
-        return {**inputs, "model": Path(base.model)}
-    return {**inputs, "model": planned.path(planned["train/sft"]) / "model"}
-
-
 def _headline(unit: Unit, counts: Mapping[str, Any]) -> str:
     """The counts that a watcher wants to see."""
     shown = {
         "prompts": ("prompts",),
         "sample": ("responses", "adopted"),
         "describe": ("responses", "near_duplicates"),
+        "decontaminate": ("looked_at", "removed_prompts", "removed_responses"),
         "annotate": ("scores", "status", "adopted"),
         "build": ("sft", "dpo", "dropped"),
         "train_sft": ("rows", "steps"),
@@ -363,8 +287,6 @@ def _stage(module: str, function: str) -> Callable[[UnitContext], dict[str, Any]
 
 
 def _train(function: str) -> Callable[[UnitContext], dict[str, Any]]:
-    from dataclasses import replace
-
     stage = _stage("train", function)
     return lambda context: stage(replace(context, settings=context.settings["train"]))
 
@@ -373,6 +295,7 @@ STAGES: Mapping[str, Callable[[UnitContext], dict[str, Any]]] = {
     "prompts": _stage("prompts", "read_prompts"),
     "sample": _stage("rowwise", "sample"),
     "describe": _stage("describe", "describe"),
+    "decontaminate": _stage("decontaminate", "decontaminate"),
     "annotate": _stage("rowwise", "annotate"),
     "build": _stage("build", "build"),
     "train_sft": _train("train_sft"),

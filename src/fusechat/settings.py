@@ -20,6 +20,15 @@ from pydantic.functional_validators import BeforeValidator
 from fusechat.digests import digest_path
 
 
+class Price(BaseModel):
+    """What a hosted source asks for a million tokens, in one currency for all sources."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: float = Field(ge=0)
+    response: float = Field(ge=0)
+
+
 class Where(BaseModel):
     """Where and how fast a part runs; comes from the cluster file and is in no key."""
 
@@ -33,6 +42,24 @@ class Where(BaseModel):
     """`cpu`, `cuda`, `cuda:1`, or `auto`: the first accelerator, else the CPU."""
     micro_batch_size: int | None = Field(default=None, ge=1)
     """Training rows per forward pass; none means the trainer chooses."""
+    base_urls: tuple[str, ...] = ()
+    """Servers of an `endpoint`, such as `http://10.0.0.7:8000/v1`; without it the recipe's."""
+    api_key_env: str | None = None
+    """Name of the environment variable with the servers' key; without it the recipe's."""
+    concurrency: int | None = Field(default=None, ge=1)
+    """Most requests in flight over all servers of a source; without it the recipe's."""
+    request_timeout: float | None = Field(default=None, gt=0)
+    """Seconds for one request; without it the recipe's."""
+    engine: dict[str, Any] = {}
+    """Options of `vllm serve`, such as `tensor_parallel_size: 4`; over the recipe's."""
+    command: tuple[str, ...] = ()
+    """The program of a managed server, such as `[/opt/vllm/bin/vllm]`; without it `vllm`."""
+    price: Price | None = None
+    """For `plan` and `--max-cost`."""
+    gpus: float | None = Field(default=None, ge=0)
+    """GPUs that the unit holds while it runs: for `plan` (GPU hours) and for Ray."""
+    resources: dict[str, float] = {}
+    """What a Ray actor of this unit needs, such as `{CPU: 4, GPU: 1}`."""
     least_margin: float | None = Field(default=None, gt=0)
     """Smallest margin of an annotator's scores that a build rule accepts; the run sets it."""
 

@@ -251,7 +251,7 @@ def shard_path(folder: Path, number: int) -> Path:
 
 def shards(folder: Path) -> list[Path]:
     """The finished shards of a table, in order."""
-    return sorted(folder.glob("[0-9]*.parquet"), key=lambda path: path.name)
+    return sorted(folder.glob("[0-9]*.parquet"), key=lambda path: (len(path.name), path.name))
 
 
 def read_table(folder: Path, row_type: type[R], shard: str | None = None) -> Iterator[R]:
@@ -287,10 +287,11 @@ def read_columns(path: Path, columns: Sequence[str]) -> pa.Table:
 
 def count_rows(folder: Path) -> int:
     """Number of rows, from the shards' footers."""
-    return sum(_rows_in(path) for path in shards(folder))
+    return sum(rows_in(path) for path in shards(folder))
 
 
-def _rows_in(path: Path) -> int:
+def rows_in(path: Path) -> int:
+    """Number of rows of one shard, from its footer."""
     try:
         return int(pq.ParquetFile(path).metadata.num_rows)
     except (pa.ArrowException, OSError) as error:

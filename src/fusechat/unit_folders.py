@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from fusechat.digests import digest_path
 from fusechat.errors import DamagedError
-from fusechat.executors.rows import answers_of, failed
-from fusechat.records import Record, Response, Score
+from fusechat.executors.adopted import Adopted
+from fusechat.planner import Unit
+from fusechat.records import Response, Score
 from fusechat.tables import read_dicts, read_json, shards, table_info, write_atomic
 
 SET_ASIDE = "set-aside"
@@ -18,10 +20,34 @@ REFRESHED = "refreshed"
 """A mark: this unit is made again from nothing, and adopts no rows. Gone when it is done."""
 
 
+CUT = "by prompt"
+"""How shards of row-wise units are cut. Rows in shards that were cut otherwise are set aside."""
+
+
+def unit_said(unit: Unit, part: str | None, digests: Mapping[str, str]) -> dict[str, Any]:
+    """What `unit.json` says; `digests`: of the unit's inputs, `part`: of a row-wise unit's part."""
+    said = {
+        "unit": unit.name,
+        "key": unit.key,
+        "kind": unit.kind,
+        "part": part,
+        "inputs": dict(digests),
+        "made_from": unit.made_from,
+    }
+    return said | ({"shards": CUT} if unit.rowwise else {})
+
+
+def same_rows(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether what two `unit.json` say lets the rows of one stand in the place of the other's."""
+    return all(one.get(name) == other.get(name) for name in ("inputs", "shards"))
+
+
 def made_tables(folder: Path) -> dict[str, dict[str, Any]]:
     """Rows and digest of all that a unit made: tables, a model, metrics."""
     out: dict[str, dict[str, Any]] = {}
     for path in sorted(folder.iterdir()):
+        if path.name == "journal":  # a kill may have left the draft of a shard there
+            continue
         if path.is_dir() and shards(path):
             info = table_info(path)
             out[path.name] = {"rows": info.rows, "digest": info.digest}
@@ -51,13 +77,13 @@ def check_whole(folder: Path) -> None:
             raise DamagedError(path, "its bytes are not those that the run wrote")
 
 
-def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:
-    """Rows that the part of this digest already made anywhere in the workspace, by `made_from`.
+def adoptable(workspace: Path, folder: Path, part: str) -> Adopted:
+    """A look-up of rows that the part of this digest already made anywhere in the workspace.
 
     Failed rows are left out. A unit's own rows count only where they were set aside. Of a row
-    that was made twice (`--refresh`), the unit written last has the one that counts.
+    that was made twice (`--refresh`), the unit written last has the one that counts. Close it.
     """
-    out: dict[str, Record] = {}
+    out = Adopted(folder)
     if (folder / REFRESHED).exists():
         return out
     for path in sorted(workspace.rglob("unit.json"), key=_newest_first):
@@ -65,10 +91,7 @@ def adoptable(workspace: Path, folder: Path, part: str) -> dict[str, Record]:
         if made.get("part") != part:
             continue
         row_type = Response if made["kind"] == "sample" else Score
-        place = path.parent / SET_ASIDE if path.parent == folder else path.parent
-        for row in answers_of(place, row_type):
-            if not failed(row):
-                out.setdefault(row.made_from, row)  # type: ignore[attr-defined]
+        out.add(path.parent / SET_ASIDE if path.parent == folder else path.parent, row_type)
     return out
 
 
@@ -95,13 +118,13 @@ def set_aside(folder: Path) -> None:
     """Keep a unit's rows for adoption, out of the way of those made from other inputs."""
     aside = folder / SET_ASIDE
     aside.mkdir(exist_ok=True)
-    for name in ("data", "journal"):
-        if not (folder / name).exists():
-            continue
-        for path in sorted((folder / name).iterdir()):
+    for name, kept in (("data", "*.parquet"), ("journal", "*.jsonl")):
+        number = sum(1 for _ in (aside / name).glob("*"))
+        for path in sorted((folder / name).glob(kept)):
             (aside / name).mkdir(exist_ok=True)
-            number = sum(1 for _ in (aside / name).iterdir())
             path.rename(aside / name / f"{number:05d}{path.suffix}")
+            number += 1
+    shutil.rmtree(folder / "journal", ignore_errors=True)
 
 
 def remove_tables(folder: Path) -> None:

@@ -186,4 +186,4 @@ def test_strict_and_undefined_names_are_in_the_key_and_the_defaults_are_not() ->
     keys = [part.digest() for part in (CodeTests(), CodeTests(strict=True),
                                        CodeTests(undefined_names=False))]  # fmt: skip
     assert len(set(keys)) == 3
-    assert CodeTests().key() == {"use": "code_tests", "version": 2, "settings": {}}
+    assert CodeTests().key() == {"use": "code_tests", "version": 3, "settings": {}}

@@ -10,13 +10,17 @@ import pytest
 from fusechat.digests import digest
 from fusechat.errors import PartError
 from fusechat.executors.local import LocalExecutor
-from fusechat.executors.rows import RowJob, run_job
+from fusechat.executors.rows import RowJob, answers_of, run_job
 from fusechat.parts import Source, Where
 from fusechat.progress import quiet
 from fusechat.records import Prompt, Request, Response
+from fusechat.sources.endpoint import Endpoint
 from fusechat.sources.hf import Hf
+from fusechat.sources.vllm import Vllm
 from fusechat.tables import append_jsonl, read_table, shards
 from outside_parts import InBatches, Naughty, Shout
+from ray_parts import Gone
+from stub_parts import Hoard
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +114,34 @@ def test_a_row_that_kills_its_worker_twice_is_kept_with_that_and_costs_no_other_
     assert "died twice" in str(found[2].error)
 
 
+def test_a_part_may_have_hundreds_of_rows_in_flight_before_it_answers_one(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    rows = requests([f"q{i}" for i in range(100)], Hoard(), samples=3)
+    job = RowJob(Hoard(ahead=250), rows, Response, tmp_path)
+    run_job(job, executor, Where(processes=1), quiet(), "rows")
+    found = list(read_table(tmp_path / "data", Response))
+    assert {row.text for row in found} == {"with 250", "with 50"}
+    assert [row.made_from for row in found] == [row.made_from for row in rows]
+
+
+def test_of_many_rows_in_flight_over_a_death_the_one_that_kills_is_found_and_no_other_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 20 rows the eighth: 20, 10, 5, 3 and 1 are in flight when a worker dies."""
+    monkeypatch.setenv("FUSECHAT_TEST_TALLY", str(tmp_path / "tally"))
+    part = Hoard()
+    rows = requests([f"q{i}" if i != 7 else "bad one" for i in range(20)], part)
+    executor = LocalExecutor(processes=1)
+    found = do(RowJob(part, rows, Response, tmp_path / "u"), executor)
+    executor.close()
+    assert [row.finish for row in found] == ["error" if i == 7 else "stop" for i in range(20)]
+    assert "died twice" in str(found[7].error)
+    received = (tmp_path / "tally").read_text().split()
+    assert received.count(rows[7].made_from) == 5
+    assert max(map(received.count, received)) == 5
+
+
 def test_retry_errors_does_only_the_failed_rows_again(
     tmp_path: Path, executor: LocalExecutor
 ) -> None:
@@ -138,9 +170,15 @@ def test_adopted_rows_are_not_computed_and_take_the_askers_names(
     part = Naughty(how="raise", tally=str(tmp_path / "tally"))
     old = do(job_of(part, requests(["q0", "q1"], part, name="old"), tmp_path / "a"), executor)
     (tmp_path / "tally").unlink()
-    adopted = {row.made_from: row for row in old}
+    known = {row.made_from: row for row in old}
     rows = requests(["q0", "q1", "q2"], part, name="new")
-    found = do(job_of(part, rows, tmp_path / "b", adopted=adopted), executor)
+    job = job_of(
+        part,
+        rows,
+        tmp_path / "b",
+        adopted=lambda names: {name: known[name] for name in names if name in known},
+    )
+    found = do(job, executor)
     assert (tmp_path / "tally").read_text() == "q2 0\n"
     assert {row.source for row in found} == {"new"}
     assert len({row.id for row in found} | {row.id for row in old}) == 5
@@ -149,9 +187,9 @@ def test_adopted_rows_are_not_computed_and_take_the_askers_names(
 def test_the_same_content_is_computed_once_and_answers_every_asker(
     tmp_path: Path, executor: LocalExecutor
 ) -> None:
-    """Six rows of two contents over two shards: two computations."""
+    """Six rows of two contents: two computations."""
     part = Naughty(how="raise", tally=str(tmp_path / "tally"))
-    rows = requests(["q0", "q1"] * 3, part)
+    rows = requests(["q0"] * 3 + ["q1"] * 3, part)
     found = do(job_of(part, rows, tmp_path / "u"), executor)
     assert len(found) == 6
     assert len((tmp_path / "tally").read_text().splitlines()) == 2
@@ -210,3 +248,32 @@ def test_a_model_on_an_accelerator_is_loaded_once_unless_the_cluster_file_says_m
     executor = LocalExecutor(processes=4)
     assert executor.workers_for(Hf(model="target"), where) == workers
     assert executor.workers_for(Shout(), where) == (where.processes or 4)
+
+
+def test_a_source_that_starts_a_server_has_one_worker_whatever_the_cluster_file_says() -> None:
+    executor = LocalExecutor(processes=4)
+    part = Vllm(model="some/model")
+    for where in (Where(), Where(processes=2), Where(device="cuda", processes=4)):
+        assert executor.workers_for(part, where) == 1
+    assert executor.workers_for(Endpoint(model="m"), Where(processes=2)) == 2
+
+
+def test_a_source_whose_server_is_gone_stops_keeps_its_rows_and_goes_on_when_it_is_mended(
+    tmp_path: Path, executor: LocalExecutor
+) -> None:
+    mended = tmp_path / "mended"
+    part = Gone(mended=str(mended))
+    asked = [
+        Request(prompt=Prompt.of(f"q{i}", domain="d"), source="s", index=0, seed=0, model="m",
+                made_from=f"m{i:02}")
+        for i in range(40)
+    ]  # fmt: skip
+    one = RowJob(part, asked, Response, tmp_path / "unit", shard_rows=16)
+    with pytest.raises(PartError, match="the server is gone; start it again"):
+        run_job(one, executor, Where(processes=1), quiet(), "rows")
+    kept = list(answers_of(one.folder, Response))
+    assert [row.text for row in kept] == [f"Q{i}" for i in range(part.good)]  # and no failed one
+    mended.touch()
+    assert run_job(one, executor, Where(processes=1), quiet(), "rows").missing == 0
+    rows = list(read_table(one.folder / "data", Response))
+    assert [row.text for row in rows] == [f"Q{i}" for i in range(40)]

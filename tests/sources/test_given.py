@@ -125,3 +125,40 @@ def test_rows_without_prompt_or_response_are_kept_with_their_place_and_reason(
 def test_a_file_that_changes_is_read_again(tmp_path: Path) -> None:
     assert texts(stored(tmp_path, [{"prompt": "q", "response": "a"}]), "q") == ["a"]
     assert texts(stored(tmp_path, [{"prompt": "q", "response": "bb"}]), "q") == ["bb"]
+
+
+def test_a_sets_own_solutions_are_read_from_a_folder_of_it_several_a_problem(
+    tmp_path: Path,
+) -> None:
+    """OpenMathInstruct-2's layout: one row a solution, splits beside each other."""
+    pytest.importorskip("datasets")
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    problems = [("1+1?", "two"), ("2+2?", "four"), ("1+1?", "2"), ("1+1?", None)]
+    rows = [{"problem": p, "generated_solution": s, "expected_answer": "x"} for p, s in problems]
+    for split, part_of in (("train_1M", rows), ("train", rows[:1])):
+        name = f"{split}-00000-of-00001.parquet"
+        pq.write_table(pa.Table.from_pylist(part_of), tmp_path / "set" / "data" / name)
+    settings = {"prompt": "problem", "responses": "generated_solution", "model": "llama-405b"}
+    part = load_part(
+        "sources", {"use": "given", "path": "set", "split": "train_1M", **settings}, tmp_path
+    )
+    assert isinstance(part, Given)
+    assert not list(part.faults())
+    assert texts(part, "1+1?") == ["two", "2"]
+    assert texts(part, "2+2?") == ["four"]
+    assert part.available(Prompt.of("1+1?", domain="math"), 1) == 1
+    assert [row.reason for row in part.unread()] == ["no response in the row"]
+    assert part.unread()[0].place.endswith("set:train_1M[3]")
+
+
+def test_a_hub_set_needs_its_commit_and_a_missing_file_says_so(tmp_path: Path) -> None:
+    def faults(**settings: str) -> list[tuple[str, str]]:
+        return list(load_part("sources", {"use": "given", **settings}, tmp_path).faults())
+
+    ((key, told),) = faults(path="nvidia/OpenMathInstruct-2")
+    assert key == "path"
+    assert "there is nothing at nvidia/OpenMathInstruct-2" in told
+    assert "revision" in told
+    pytest.importorskip("datasets")
+    assert not faults(path="nvidia/OpenMathInstruct-2", revision="0" * 40)
+    assert [key for key, _ in faults(path="a/b/c", revision="0" * 40)] == ["path"]

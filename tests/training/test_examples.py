@@ -109,3 +109,14 @@ def test_a_row_that_the_targets_template_refuses_is_dropped_and_stops_no_trainin
     assert refused.reason == "refused by the target's chat template"
     assert "system" in str(refused.details).lower()
     assert isinstance(kept, Example)
+
+
+@pytest.mark.parametrize(("limit", "kept"), [(None, True), (6, True), (5, False)])
+def test_a_prompt_longer_than_its_own_limit_drops_the_row(limit: int | None, kept: bool) -> None:
+    """<s> <|user|> w1 w2 <|end|> <|assistant|> are six tokens."""
+    row = _demonstration("w1 w2", "w3 w4")
+    (encoded,) = encode_rows(TOKENIZER, [row], 100, max_prompt_length=limit)
+    assert isinstance(encoded, Example) == kept
+    if isinstance(encoded, Dropped):
+        assert (encoded.stage, encoded.reason) == ("length", "prompt longer than max_prompt_length")
+        assert json.loads(str(encoded.details)) == {"tokens": 6, "max_prompt_length": 5}

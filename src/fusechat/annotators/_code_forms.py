@@ -28,7 +28,10 @@ from fusechat.annotators._code_static import Parsed, parse
 SCRIPT = "__run_script__"
 """What the sandbox calls its runner of scripts: from standard input to standard output."""
 CALL_SETUP = """\
-import bisect, collections, copy, functools, heapq, itertools, math, operator, random, re, string
+import bisect, collections, copy, datetime, functools, heapq, itertools, math, operator, random, re
+import string
+from string import *
+from operator import *
 from bisect import *
 from collections import *
 from functools import *

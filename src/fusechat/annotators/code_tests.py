@@ -76,7 +76,7 @@ class CodeTests(Annotator):
     Programs of known verdicts are run first; where one gets another, `PartError` is raised.
     """
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[tuple[str, ...]] = ("tests",)
 
     language: Literal["python"] = "python"

@@ -1,8 +1,8 @@
 """The local executor: warm worker processes on this machine, fed batch by batch.
 
 Workers live as long as the executor, so that imports are paid once a run; each opens the
-part of the unit at hand. A worker that dies costs nothing but its batch, which is tried
-again row by row; a row that kills two workers is kept with that as its error.
+part of the unit at hand. A worker that dies costs nothing but the rows that it held, which are
+tried again half by half; a row that kills a worker again, alone, is kept with that as its error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
@@ -49,14 +49,35 @@ class _Worker:
         theirs.close()
         self.connection = Connection(ours.detach())
         self.connection.send(("path", sys.path))
-        self.busy: Batch | None = None
         self.held: dict[str, Any] = {}
-        self.done = False
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
         self.connection.close()
+
+
+class _Queue:
+    """Batches to hand out: first those that a dead worker held, then new ones as pulled."""
+
+    def __init__(self, batches: Iterable[Batch]) -> None:
+        self.again: deque[Batch] = deque()
+        self._new = iter(batches)
+        self.empty = False
+        """Whether the new ones have come to their end."""
+
+    def next(self) -> Batch | None:
+        """The next batch; None where there is none now."""
+        if self.again:
+            return self.again.popleft()
+        batch = next(self._new, None)
+        self.empty = batch is None
+        return batch
+
+    def first(self, most: int) -> int:
+        """How many workers, at most `most`, have a batch; those are pulled."""
+        self.again.extend(itertools.islice(self._new, most))
+        return len(self.again)
 
 
 class LocalExecutor:
@@ -70,13 +91,13 @@ class LocalExecutor:
         self._notes: list[Mapping[str, Any]] = []
 
     def map(
-        self, part: RowPart, batches: Sequence[Batch], where: Where
+        self, part: RowPart, batches: Iterable[Batch], where: Where
     ) -> Generator[Sequence[RowOut], None, None]:
         """Compute every row once; see `RowExecutor.map`."""
         job = next(self._jobs)
         self._notes = []
-        todo = deque(batches)
-        workers = self._hire(min(self.workers_for(part, where), len(batches)))
+        todo = _Queue(batches)
+        workers = self._hire(todo.first(self.workers_for(part, where)))
         for worker in workers:
             self._open(worker, job, part, where)
         try:
@@ -86,8 +107,14 @@ class LocalExecutor:
             raise
 
     def workers_for(self, part: RowPart, where: Where) -> int:
-        """How many workers open a part: each holds a model of its own, and a GPU is shared."""
-        alone = part.on_device and where.on_accelerator()
+        """How many workers open a part: each holds a model of its own, and a GPU is shared.
+
+        A part that starts a server has one whatever the cluster file says: a second server would
+        want the same GPUs, and one takes requests of all.
+        """
+        if part.io_bound and part.on_device:
+            return 1
+        alone = part.io_bound or (part.on_device and where.on_accelerator())
         return min(where.processes or (1 if alone else self.processes), self.processes)
 
     def notes(self) -> Sequence[Mapping[str, Any]]:
@@ -106,11 +133,11 @@ class LocalExecutor:
         return self._workers[:count]
 
     def _open(self, worker: _Worker, job: int, part: RowPart, where: Where) -> None:
-        worker.done, worker.busy, worker.held = False, None, {}
+        worker.held = {}
         worker.connection.send(("open", job, part, where))
 
     def _feed(
-        self, workers: list[_Worker], todo: deque[Batch], job: int, part: RowPart, where: Where
+        self, workers: list[_Worker], todo: _Queue, job: int, part: RowPart, where: Where
     ) -> Iterator[Sequence[RowOut]]:
         live = {worker.connection: worker for worker in workers}
         while live:
@@ -121,7 +148,7 @@ class LocalExecutor:
                 except (EOFError, OSError):
                     del live[worker.connection]
                     yield from self._bury(worker, todo)
-                    if todo:
+                    if todo.again or not todo.empty:
                         fresh = self._replace(worker)
                         self._open(fresh, job, part, where)
                         live[fresh.connection] = fresh
@@ -136,13 +163,13 @@ class LocalExecutor:
                     del live[worker.connection]
                     _raise_if_failed(part, message[2])
 
-    def _hand_out(self, worker: _Worker, todo: deque[Batch], job: int) -> None:
-        if not todo:
+    def _hand_out(self, worker: _Worker, todo: _Queue, job: int) -> None:
+        batch = todo.next()
+        if batch is None:
             worker.connection.send(("end", job))
             return
-        worker.busy = todo.popleft()
-        worker.held |= {row.made_from: (row, worker.busy) for row in worker.busy.rows}
-        worker.connection.send(("batch", job, worker.busy.rows, worker.busy.attempt > 0))
+        worker.held |= {row.made_from: (row, batch) for row in batch.rows}
+        worker.connection.send(("batch", job, batch.rows, batch.attempt > 0))
 
     @staticmethod
     def _received(worker: _Worker, rows: Sequence[RowOut]) -> Sequence[RowOut]:
@@ -150,16 +177,19 @@ class LocalExecutor:
             worker.held.pop(row.made_from, None)
         return rows
 
-    def _bury(self, worker: _Worker, todo: deque[Batch]) -> Iterator[Sequence[RowOut]]:
-        """Requeue what a dead worker held, row by row; give up on what killed two."""
+    @staticmethod
+    def _bury(worker: _Worker, todo: _Queue) -> Iterator[Sequence[RowOut]]:
+        """Requeue what a dead worker held, in halves; give up on a row that killed it alone."""
         status = worker.process.wait()
-        for row, batch in worker.held.values():
-            if batch.attempt and len(batch.rows) == 1:
-                yield [failure(row, f"the worker process died twice over it (status {status})")]
-            else:
-                todo.append(Batch([row], batch.attempt + 1))
         if not worker.held:
             raise PartError(f"a worker process died before it had work (status {status}).")
+        # Its newest batch is the one with most attempts: a suspect has a call of its own.
+        last = max((batch for _, batch in worker.held.values()), key=lambda batch: batch.attempt)
+        rows = [row for row, _ in worker.held.values()]
+        retries = Batch(last.rows, last.attempt).retries(rows)
+        todo.again.extend(retries)
+        if not retries:
+            yield [failure(rows[0], f"the worker process died twice over it (status {status})")]
 
     def _replace(self, worker: _Worker) -> _Worker:
         worker.stop()

@@ -22,7 +22,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-from fusechat.errors import FusechatError
+from fusechat.errors import FusechatError, SourceError
 from fusechat.executors.rows import compute
 
 
@@ -85,13 +85,20 @@ def _batches(connection: Connection, outbox: _Outbox, job: int) -> Iterator[tupl
 def _serve(connection: Connection, outbox: _Outbox, job: int, part: Any, where: Any) -> None:
     batches = _batches(connection, outbox, job)
     with part.open(where) as work:
-        if notes := getattr(work, "notes", None):
-            outbox.send(("note", job, notes))
-        if part.cut([]) is None:
-            _serve_stream(outbox, job, work, batches)
-            return
-        for batch, _ in batches:
-            outbox.send(("rows", job, list(compute(work, batch))))
+        first = dict(getattr(work, "notes", None) or {})
+        if first:
+            outbox.send(("note", job, first))
+        try:
+            if part.cut([]) is None:
+                _serve_stream(outbox, job, work, batches)
+            else:
+                for batch, _ in batches:
+                    outbox.send(("rows", job, list(compute(work, batch))))
+        finally:
+            last = getattr(work, "notes", None) or {}
+            late = {name: note for name, note in last.items() if first.get(name) != note}
+            if late:
+                outbox.send(("note", job, late))
 
 
 def _serve_stream(
@@ -111,7 +118,7 @@ def _serve_stream(
         outbox.stream(job, _streamed(work, rows()))
         if not alone:
             return
-        outbox.send(("rows", job, list(compute(work, alone))))
+        outbox.stream(job, compute(work, alone))
         alone.clear()
 
 
@@ -130,6 +137,8 @@ def _streamed(work: Any, rows: Iterator[Any]) -> Iterator[Any]:
             for out in work(source):
                 asked.pop(out.made_from, None)
                 yield out
+        except SourceError:
+            raise
         except Exception:
             again = list(asked.values())
             if not again:  # it failed before it took a row: the part is broken, not a row

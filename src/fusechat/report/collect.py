@@ -10,6 +10,7 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from fusechat.report.answers import Asked, answers
 from fusechat.report.judged import Judge, ScoreBox, SourceRow, Unit, quantiles, responses_and_scores
 
 PAIRS_TO_READ = 10
+REMOVED_TO_READ = 20
 COMPARE = "evaluate/compare"
 """The unit that holds metrics.json."""
 ANALYSIS = 1
@@ -77,6 +79,8 @@ class Findings:
     """What the build says about itself; None where it is not done, or older than that."""
     texts: Mapping[str, Any] | None = None
     """What `describe` says of the responses; None where it is not done, or older than that."""
+    ledger: Mapping[str, Any] | None = None
+    """What `decontaminate` removed, counted, with some rows to read; None where it is not done."""
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Domain -> the recipe's settings of its pairs, as written there."""
     pairs: tuple[Pair, ...] = ()
@@ -99,6 +103,7 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
         units=units,
         asked=_asked(settings),
         texts=_texts(_first(units, "describe")),
+        ledger=_ledger(_first(units, "decontaminate")),
         prompts=Counter(domains.values()),
         read_drops=_drops(unit.table("dropped") for unit in units if unit.name == "prompts"),
         sample_drops=_unit_drops(units, "sample/"),
@@ -215,6 +220,13 @@ def _built(build: Unit | None) -> dict[str, Any]:
 
 def _texts(unit: Unit | None) -> Mapping[str, Any] | None:
     return _of_format(unit.folder / "texts.json", TEXTS) if unit else None
+
+
+def _ledger(unit: Unit | None) -> Mapping[str, Any] | None:
+    if unit is None or unit.manifest is None or (folder := unit.table("removed")) is None:
+        return None
+    rows = list(islice(tables.read_dicts(folder), REMOVED_TO_READ))
+    return {**unit.manifest["counts"], "rows": rows}
 
 
 def _of_format(path: Path, wanted: int) -> Mapping[str, Any] | None:

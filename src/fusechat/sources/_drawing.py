@@ -1,11 +1,11 @@
-"""Drawing tokens from a causal language model, many rows side by side (used by `hf`).
+"""Drawing tokens from a causal language model, many rows side by side (for `hf` and `serving`).
 
 Needs torch and transformers, so it is imported only where a model is opened.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,11 @@ def _roomy_cache(config: Any) -> DynamicCache:
     return cache
 
 
+Watch = Callable[[list[int], list[int], list[float], torch.Tensor], Sequence[bool]]
+"""Sees each drawn token: numbers of the live rows, their tokens, log-probabilities and logits
+`[live, vocabulary]` (before temperature); says of each row whether it ends here."""
+
+
 class Batch:
     """Rows under way: the key-value cache, what each row attends to, and its next logits."""
 
@@ -160,11 +165,16 @@ class Batch:
         self._select(self._long(owners))
 
     def run(
-        self, uniforms: torch.Tensor, rooms: Sequence[int], ends: Sequence[int]
+        self,
+        uniforms: torch.Tensor,
+        rooms: Sequence[int],
+        ends: Sequence[int],
+        watch: Watch | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Drawn tokens `[rows, steps]`, -1 after a row's end, and log-probabilities `[rows]`.
 
-        `uniforms` `[rows, steps]`; a row ends with one of `ends`, or after its `rooms` tokens.
+        `uniforms` `[rows, steps]`; a row ends with one of `ends`, after its `rooms` tokens, or
+        where `watch` says so.
         """
         device = self._mask.device
         uniforms, room, stops = uniforms.to(device), self._long(rooms), self._long(ends)
@@ -179,6 +189,12 @@ class Batch:
             live = rows[going]
             drawn[live, step] = tokens[going]
             logprobs[live] += chances[going].double()
+            if watch is not None:
+                seen = (live.tolist(), tokens[going].tolist(), chances[going].tolist())
+                over = torch.tensor(
+                    watch(*seen, logits if going.all() else logits[going]), device=device
+                )
+                going = going.masked_scatter(going, ~over)
             going = going & ~torch.isin(tokens, stops) & (room[rows] > step + 1)
             left = int(going.sum())
             if left == 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,8 +19,10 @@ from fusechat.columns import (
     to_messages,
 )
 from fusechat.digests import digest_path
-from fusechat.parts import ContentPath, Source, UnreadableRow, Where
+from fusechat.hub_sets import is_hub_id, load_split
+from fusechat.parts import Source, UnreadableRow, Where, package_fault
 from fusechat.records import Finish, Prompt, Request, Response
+from fusechat.settings import HubSetName
 
 FINISHES: dict[str, Finish] = {
     "stop": "stop",
@@ -35,9 +37,21 @@ FINISHES: dict[str, Finish] = {
 
 
 class Given(Source):
-    """Stored responses from JSONL, JSON or Parquet; nested columns are mapped in the recipe."""
+    """Stored responses from JSONL, JSON or Parquet; nested columns are mapped in the recipe.
 
-    path: ContentPath
+    A data set of the hub is read where `revision` says at which commit; only the numbers of its
+    rows are kept in memory, their texts stay in the local cache of `datasets`.
+    """
+
+    path: HubSetName
+    """The file, relative to the recipe; with `revision` a data set's id on the hub (or a folder of
+    one)."""
+    revision: str | None = None
+    """The commit of a hub set."""
+    split: str = "train"
+    """Of a hub set."""
+    name: str | None = None
+    """The configuration of a hub set, where it has several."""
     responses: ColumnSpec | tuple[ColumnSpec, ...] = "response"
     """The column(s) of the responses: a text, a list of texts, or one column a sample. Several
     rows with the same prompt are further samples of it."""
@@ -55,14 +69,14 @@ class Given(Source):
         return nullcontext(self._work)
 
     def _work(self, requests: Iterator[Request]) -> Iterator[Response]:
-        stored = _stored(self).responses
+        stored = _stored(self)
         for request in requests:
-            text, finish = stored[request.prompt.id][request.index]
+            text, finish = stored.at(self, request.prompt.id, request.index)
             yield request.response(text, finish, seed=None)
 
     def available(self, prompt: Prompt, wanted: int | None) -> int:
         """As many as are stored, at most `wanted`."""
-        found = len(_stored(self).responses.get(prompt.id, ()))
+        found = len(_stored(self).found.get(prompt.id, ()))
         return found if wanted is None else min(found, wanted)
 
     def unread(self) -> list[UnreadableRow]:
@@ -77,6 +91,11 @@ class Given(Source):
         """Also: columns that the file does not have."""
         yield from super().faults()
         if not Path(self.path).exists():
+            yield from self._hub_faults()
+            return
+        if Path(self.path).is_dir():
+            if fault := package_fault("datasets", "hub"):
+                yield "use", fault
             return
         if isinstance(first := first_columns(Path(self.path)), str):
             yield "path", first
@@ -90,6 +109,15 @@ class Given(Source):
                 if fault := column_fault(Path(self.path), spec):
                     yield name, fault
 
+    def _hub_faults(self) -> Iterator[tuple[str, str]]:
+        if self.revision is None and not Path(self.path).is_absolute():
+            told = f"there is nothing at {self.path}. Give a path relative to the recipe"
+            yield "path", f"{told}; of a data set of the hub also its commit: 'revision'."
+        elif not Path(self.path).is_absolute() and not is_hub_id(self.path):
+            yield "path", f"'{self.path}' is no data set's id on the hub (org/name)."
+        elif fault := package_fault("datasets", "hub"):
+            yield "use", fault
+
 
 def _columns(part: Given) -> tuple[ColumnSpec, ...]:
     return part.responses if isinstance(part.responses, tuple) else (part.responses,)
@@ -97,28 +125,52 @@ def _columns(part: Given) -> tuple[ColumnSpec, ...]:
 
 @dataclass
 class _Stored:
-    responses: dict[str, list[tuple[str, Finish]]]
-    """Prompt id -> its stored (text, finish), in file order."""
+    found: dict[str, list[Any]]
+    """Prompt id -> its stored (text, finish), or (row, which of that row's), in file order."""
     unread: list[UnreadableRow]
+    rows: Sequence[Any] | None = None
+    """Rows of a hub set, by number."""
+
+    def at(self, part: Given, prompt_id: str, index: int) -> tuple[str, Finish]:
+        """One stored text, and how it ended."""
+        text: str
+        finish: Finish
+        text, finish = place = self.found[prompt_id][index]
+        if self.rows is not None:
+            number, which = place
+            text, finish = _ended(part, self.rows[number])[1][which]
+        return text, finish
 
 
 def _stored(part: Given) -> _Stored:
-    return _read(part, digest_path(Path(part.path)))
+    local = Path(part.path).is_file()
+    return _read(part, digest_path(Path(part.path)) if local else str(part.revision))
 
 
 @lru_cache(maxsize=8)
 def _read(part: Given, content: str) -> _Stored:
     """The file, read once as long as its content stays."""
-    out = _Stored({}, [])
-    for place, row in read_rows(Path(part.path)):
+    if Path(part.path).is_file():
+        out, placed = _Stored({}, []), read_rows(Path(part.path))
+    else:
+        rows = load_split(part.path, part.split, part.revision, part.name)
+        out = _Stored({}, [], rows)
+        placed = ((f"{part.path}:{part.split}[{n}]", row) for n, row in enumerate(rows))
+    for number, (place, row) in enumerate(placed):
         try:
-            prompt, texts = _row(part, row)
+            prompt_id, texts = _ended(part, row)
         except ValueError as error:
             out.unread.append(UnreadableRow(place, str(error).splitlines()[0]))
             continue
-        ends = _finishes(part, row, len(texts))
-        out.responses.setdefault(prompt.id, []).extend(zip(texts, ends, strict=True))
+        kept = texts if out.rows is None else [(number, which) for which in range(len(texts))]
+        out.found.setdefault(prompt_id, []).extend(kept)
     return out
+
+
+def _ended(part: Given, row: Any) -> tuple[str, list[tuple[str, Finish]]]:
+    """The prompt's id and the stored texts of a row, each with how it ended."""
+    prompt, texts = _row(part, row)
+    return prompt.id, list(zip(texts, _finishes(part, row, len(texts)), strict=True))
 
 
 def _row(part: Given, row: Any) -> tuple[Prompt, list[str]]:

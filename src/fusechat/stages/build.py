@@ -53,7 +53,8 @@ def _build(context: UnitContext) -> dict[str, Any]:
     counts = Counts(settings)
     analysis = Analysis(settings, prompts, tuple(tables.samples))
     context.folder.mkdir(parents=True, exist_ok=True)
-    collector = Collector(prompts, tuple(tables.samples), context.folder)
+    contaminated = tables.contaminated(prompts)
+    collector = Collector(prompts, tuple(tables.samples), context.folder, contaminated)
     context.progress.start(len(prompts), "prompts")
     with Details(context.folder, len(prompts)) as details:
         for picked in decide_all(context.inputs, settings, context.progress, prompts):

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusechat.executors.rows import RowExecutor
+from fusechat.executors.adopted import Adopted
+from fusechat.executors.rows import RowExecutor, StopRule
 from fusechat.parts import Where
 from fusechat.progress import Progress
-from fusechat.records import Record
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class UnitContext:
     log: logging.Logger
     executor: RowExecutor | None = None
     """Runs row-wise parts; there for the stages that need one."""
-    adoptable: Callable[[str], Mapping[str, Record]] | None = None
-    """Part digest -> rows that the same part already made anywhere in the workspace."""
+    adoptable: Callable[[str], Adopted] | None = None
+    """Part digest -> look-up of rows that the same part already made anywhere in the workspace."""
+    stop: StopRule | None = None
+    """Told of finished rows; says why sampling ends here, or None. What is there is kept."""
     retry_errors: bool = False
     """Whether rows kept with an error are tried again."""
     max_error_share: float = 0.01

@@ -164,6 +164,8 @@ class Decisions:
     """Table -> position in `refusals`, int16; `PICKED`; or `ABSENT` where none was asked."""
     refusals: tuple[str, ...]
     placed: Placed
+    contaminated: Array
+    """Prompts that a benchmark has, bool; their responses were left out."""
 
     def gives(self, table: str) -> Array:
         """Whether the strategy of a table picked anything, bool."""
@@ -175,6 +177,8 @@ class Decisions:
 
     def drop_reason(self, at: int) -> tuple[str, str]:
         """Stage and reason of a dropped prompt."""
+        if self.contaminated[at]:
+            return "contamination", "has words of a benchmark"
         blamed = BLAMED[self.placed.blame[at]]
         code = int(self.refusal[blamed][at]) if blamed else ABSENT
         return (blamed, self.refusals[code]) if code >= 0 else ("split", UNRULED)
@@ -188,10 +192,19 @@ class Collector:
     """Takes in what `decide_all` yields, and keeps what placing and writing need."""
 
     def __init__(
-        self, prompts: PromptTable, sources: tuple[str, ...], folder: Path | None = None
+        self,
+        prompts: PromptTable,
+        sources: tuple[str, ...],
+        folder: Path | None = None,
+        contaminated: Array | None = None,
     ) -> None:
-        """`folder`: where picks wait until all are placed; the temporary one where not given."""
+        """`folder`: where picks wait until all are placed; the temporary one where not given.
+
+        `contaminated`: which prompts are, bool `[prompts]`; none where not given.
+        """
         self._prompts, self._sources = prompts, sources
+        none = np.zeros(len(prompts), np.bool_)
+        self._contaminated = none if contaminated is None else contaminated
         self._words: dict[str, int] = {}
         self._reasons: dict[str, int] = {}
         self._parts = {table: _Waiting(folder) for table in EMITS}
@@ -227,6 +240,7 @@ class Collector:
             refusal=self._refusal,
             refusals=tuple(self._words),
             placed=placed,
+            contaminated=self._contaminated,
         )
 
 

@@ -6,13 +6,13 @@ An entry reads as one flat mapping; keys that are not the entry's own are the pa
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
 from fusechat.parts import AnnotatorPart, SourcePart, TaskPart
 from fusechat.records import Prompt
-from fusechat.stages.prompt_filters import Topic
+from fusechat.stages.prompt_filters import NearDuplicates, Needed, Topic
 
 
 class Entry(BaseModel):
@@ -72,6 +72,14 @@ class PromptsEntry(Entry):
     leave_out: tuple[Topic, ...] = ()
     """Prompts about these topics are dropped, by rule (`code`, `math`): FuseChat-3.0 takes them out
     of its instruction sets."""
+    language: Literal["zh"] | None = None
+    """Prompts that are not in this language are dropped, by script: `zh` wants at least half of
+    the letters to be Han characters, and hardly any kana."""
+    requires: tuple[Needed, ...] = ()
+    """Prompts without one of these are dropped (`tests`, `answer`, `reference`): FuseChat-3.0 keeps
+    the coding prompts that have tests."""
+    near_duplicates: NearDuplicates | None = None
+    """Prompts that are nearly one of an earlier set, or an earlier one of this set, are dropped."""
     decontaminate: Decontamination | None = None
     """Test sets whose prompts are dropped."""
 

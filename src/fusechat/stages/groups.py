@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusechat.groups import FINISHES, STATUSES, Array, Groups, Judgements
+from fusechat.stages.decontaminate import removed_ids
 from fusechat.stages.slim import RESPONSES, SCORES, responses, scores
 from fusechat.stages.streams import Cursor, Found, batched, starts_of
 from fusechat.tables import read_columns, shards
@@ -76,6 +77,8 @@ class Tables:
     """Source, in recipe order -> its unit's folder."""
     annotations: Mapping[str, tuple[Path, ...]]
     """Annotator -> its units' folders, one or one for each source."""
+    ledger: Path | None = None
+    """The unit that lists contaminated prompts and responses, where there is one."""
 
     @classmethod
     def of(cls, inputs: Mapping[str, Path]) -> Tables:
@@ -88,10 +91,23 @@ class Tables:
             inputs["prompts"],
             _named(inputs, "sample/"),
             {name: tuple(folders) for name, folders in annotations.items()},
+            inputs.get("decontaminate"),
         )
 
     def __hash__(self) -> int:
         return hash((self.prompts, *self.samples.values()))
+
+    @cached_property
+    def removed(self) -> tuple[Array, Array]:
+        """Ids of the contaminated prompts, and of the contaminated responses; none is chosen."""
+        found = removed_ids(self.ledger) if self.ledger else (set(), set())
+        prompts, responses = (np.array(sorted(ids), object) for ids in found)
+        return prompts, responses
+
+    def contaminated(self, prompts: PromptTable) -> Array:
+        """Which prompts of their table are contaminated, bool `[prompts]`."""
+        at = pc.index_in(prompts.ids, value_set=pa.array(self.removed[0], pa.string()))
+        return np.asarray(pc.is_valid(at).to_numpy(zero_copy_only=False))
 
     @cached_property
     def scored(self) -> list[Path]:
@@ -313,6 +329,8 @@ def _groups(
     source = np.repeat(np.arange(len(found), dtype=np.int16), [len(one) for one in found])
     columns: dict[str, Array] = {"prompt": owner, "source": source, **_columns(table)}
     order = np.lexsort((columns["index"], source, owner))
+    if tables.ledger is not None:
+        order = order[_kept(tables, table["id"], prompts, owner)[order]]
     columns = {name: values[order] for name, values in columns.items()}
     count = len(prompts)
     return Groups(
@@ -323,6 +341,14 @@ def _groups(
         starts=np.searchsorted(columns["prompt"], np.arange(count + 1)),
         judgements={n: _judgements(parts, len(table)).take(order) for n, parts in judged.items()},
     )
+
+
+def _kept(tables: Tables, ids: pa.ChunkedArray, prompts: PromptTable, owner: Array) -> Array:
+    """Which responses neither are contaminated nor answer a contaminated prompt, bool."""
+    removed = pa.array(tables.removed[1], pa.string())
+    own = pc.is_valid(pc.index_in(ids, value_set=removed)).to_numpy()
+    kept: Array = ~(own | tables.contaminated(prompts)[owner])
+    return kept
 
 
 def _columns(table: pa.Table) -> dict[str, Array]:

@@ -43,7 +43,9 @@ def _train(
     dropped: list[Dropped] = []
     rows = read_table(build / table, row_type)
     settings = context.settings
-    encoded = encode_rows(tokenizer, rows, settings.max_length, settings.over_length)
+    encoded = encode_rows(
+        tokenizer, rows, settings.max_length, settings.over_length, settings.max_prompt_length
+    )
     examples = keep(encoded, dropped.append)
     if find_ranks(context.where).main:
         write_table(context.folder / "dropped", dropped, Dropped)
@@ -72,7 +74,7 @@ def _nothing_to_train_on(
     if dropped:
         return TrainingError(
             f"{context.name}: all {len(dropped)} rows of {build / table} are longer than "
-            f"max_length ({context.settings.max_length}). Raise max_length."
+            f"max_length ({context.settings.max_length}) or max_prompt_length. Raise them."
         )
     path = build / "dropped"
     reasons: Counter[str] = Counter()

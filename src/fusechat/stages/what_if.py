@@ -80,7 +80,9 @@ class _Deciding:
         self, inputs: Mapping[str, Path], prompts: PromptTable, settings: BuildSettings
     ) -> None:
         self.settings = resolve(inputs, settings)
-        self._collector = Collector(prompts, tuple(Tables.of(inputs).samples))
+        tables = Tables.of(inputs)
+        gone = tables.contaminated(prompts)
+        self._collector = Collector(prompts, tuple(tables.samples), contaminated=gone)
         self._words: dict[str, Array] = {
             table: np.zeros(len(prompts), np.int8) for table in BLAMED if table
         }

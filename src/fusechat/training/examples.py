@@ -59,12 +59,14 @@ def encode_rows(
     rows: Iterable[Demonstration | Pair],
     max_length: int,
     over_length: Literal["drop", "truncate"] = "drop",
+    max_prompt_length: int | None = None,
 ) -> Iterator[Example | Dropped]:
     """Each row as an `Example`, or as `Dropped` with the reason.
 
     Dropped are rows with a text of more than `max_length` tokens (with `truncate` only those
-    whose prompt leaves no room for a response), and rows that the target's chat template
-    refuses (a system role that it does not know).
+    whose prompt leaves no room for a response), rows whose prompt has more than
+    `max_prompt_length`, and rows that the target's chat template refuses (a system role that it
+    does not know).
     """
     for row in rows:
         messages = [{"role": turn.role, "content": turn.content} for turn in row.messages]
@@ -78,7 +80,11 @@ def encode_rows(
         lengths = {side: len(one.ids) for side, one in zip(sides, encoded, strict=True)}
         longest = max(lengths.values())
         room = all(one.response_start < max_length for one in encoded)
-        if longest > max_length and not (room and over_length == "truncate"):
+        asked = encoded[0].response_start
+        if max_prompt_length is not None and asked > max_prompt_length:
+            numbers: dict[str, object] = {"tokens": asked, "max_prompt_length": max_prompt_length}
+            yield _dropped(row, "length", "prompt longer than max_prompt_length", numbers)
+        elif longest > max_length and not (room and over_length == "truncate"):
             yield _too_long(row, lengths, max_length)
         else:
             texts = tuple(_text(one, max_length) for one in encoded)

@@ -32,6 +32,8 @@ class TrainingSettings(BaseModel):
     """Rows of one optimizer step over all ranks; so the number of GPUs changes no result."""
     max_length: int = Field(default=2048, ge=2)
     """Tokens of prompt and response together, for each response of a row."""
+    max_prompt_length: int | None = Field(default=None, ge=1)
+    """Rows whose prompt alone has more tokens are dropped and counted; null: no such limit."""
     over_length: Literal["drop", "truncate"] = "drop"
     """Longer rows are dropped and counted; or the end of a longer response is cut off, its
     end-of-turn token with it, and the row counted. A prompt that leaves no room is dropped."""

@@ -1,7 +1,8 @@
 """Exports of a build in the rows that the TRL trainers read, as Parquet and as JSON lines.
 
-SFT: `messages` (the prompt's turns and the response). DPO: `prompt`, `chosen`, `rejected`
-(lists of messages). The provenance columns follow; TRL ignores them.
+SFT: `prompt`, `completion`; DPO: `prompt`, `chosen`, `rejected` (lists of messages). So TRL trains
+on the response alone, as we do, and on no earlier turn of the assistant (of one column `messages`
+it would train on all tokens). The provenance columns follow; TRL ignores them.
 """
 
 from __future__ import annotations
@@ -16,12 +17,39 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from fusechat.cards.data_card import Part, data_card
+from fusechat.cards.lineage import Lineage
 from fusechat.faultpoints import reach
 from fusechat.records import Demonstration, Pair, Record
-from fusechat.tables import arrow_schema, read_dicts, sync_folder
+from fusechat.tables import arrow_schema, read_dicts, sync_folder, write_atomic
 
 ROWS_AT_ONCE = 1000
 Row = Mapping[str, Any]
+_WHAT = {"sft": "Responses to imitate, as SFTTrainer reads them.",
+         "dpo": "Pairs of responses of one prompt, as DPOTrainer reads them."}  # fmt: skip
+_COLUMNS = {
+    "sft": {"prompt, completion": "lists of messages"},
+    "dpo": {"prompt, chosen, rejected": "lists of messages"},
+}
+_FROM = {
+    "prompt_id, response_id, chosen_id, rejected_id": "ids of the prompt and of the responses",
+    "source, rejected_source": "whose response it is (the chosen one, the rejected one)",
+    "origin, domain": "the prompt set, the domain",
+    "score, chosen_score, rejected_score, margin": "by the annotator that ranked them",
+    "reason, weight": "why it was chosen; its weight",
+}
+_HOW = """\
+## How to use it
+
+```python
+from datasets import load_dataset
+
+sft = load_dataset("THIS_FOLDER", "sft", split="train")  # SFTTrainer(train_dataset=sft, ...)
+dpo = load_dataset("THIS_FOLDER", "dpo", split="train")  # DPOTrainer(train_dataset=dpo, ...)
+```
+
+The length-normalized DPO loss of FuseChat-3.0's Llama targets is `loss_type="sigmoid_norm"` there.
+The same rows are beside it as JSON lines."""
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
@@ -39,11 +67,22 @@ def export_trl(build_folder: Path, out_folder: Path) -> dict[str, int]:
     }
 
 
+def write_trl_card(run: Lineage, out_folder: Path, counts: Mapping[str, int]) -> Path:
+    """Write the data set card of an export into its folder; `counts`: its rows by table."""
+    parts = [
+        Part(table, f"{table}.parquet", counts[table], _WHAT[table], {**_COLUMNS[table], **_FROM})
+        for table in ("sft", "dpo")
+    ]
+    path = out_folder / "README.md"
+    card = data_card(run, "SFT and DPO sets for TRL", parts, _HOW)
+    write_atomic(path, card.encode("utf-8", "replace"))
+    return path
+
+
 def demonstration_row(row: Row) -> dict[str, Any]:
-    """A TRL conversational language-modelling row: `messages`, then the provenance."""
+    """A TRL conversational prompt-completion row: `prompt`, `completion`, then the provenance."""
     answer = {"role": "assistant", "content": row["response"]}
-    rest = _provenance(row, Demonstration)
-    return {"messages": [*_turns(row), answer], **rest}
+    return {"prompt": _turns(row), "completion": [answer], **_provenance(row, Demonstration)}
 
 
 def pair_row(row: Row) -> dict[str, Any]:
@@ -58,7 +97,8 @@ def pair_row(row: Row) -> dict[str, Any]:
 
 def export_schema(row_type: type[Record]) -> pa.Schema:
     """Columns of an export: the conversational ones, then the provenance with its types."""
-    lists = ["messages"] if row_type is Demonstration else ["prompt", "chosen", "rejected"]
+    sides = ["completion"] if row_type is Demonstration else ["chosen", "rejected"]
+    lists = ["prompt", *sides]
     fields = [pa.field(name, _MESSAGES) for name in lists]
     kept = [arrow_schema(row_type).field(name) for name in _provenance_names(row_type)]
     return pa.schema([*fields, *kept])

@@ -1,0 +1,130 @@
+"""Arguments of the commands around a run: servers, workers, plans, checks, pools.
+
+`cli.py` puts them beside its own; what they do is in the module that each names.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+MODULES = {
+    "worker": "commands_worker",
+    "serve": "commands_serve",
+    "batch": "commands_batch",
+    "doctor": "commands_doctor",
+    "plan": "commands_plan",
+    "import": "commands_pool",
+    "export": "commands_pool",
+    "push": "commands_pool",
+    "clean": "commands_pool",
+}
+FUNCTIONS = {"import": "import_pool"}
+"""Where a command's function has another name, for Python's sake."""
+
+RecipeCommand = Callable[[Any, str, str], argparse.ArgumentParser]
+AddWorkspace = Callable[[argparse.ArgumentParser], None]
+
+
+def add_commands(commands: Any, recipe_command: RecipeCommand, workspace: AddWorkspace) -> None:
+    """Add all commands of this file."""
+    _add_plan(recipe_command(commands, "plan", "what a run would take: tokens, hours, money, disk"))
+    text = "look over the whole chain: templates, tokens, lengths, licences, servers"
+    _add_doctor(recipe_command(commands, "doctor", text))
+    text = "compute shards of a row-wise unit beside other workers, on any machine of the workspace"
+    _add_worker(recipe_command(commands, "worker", text))
+    _add_batch(commands, recipe_command)
+    _add_serve(commands)
+    _add_pools(commands, workspace)
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """Limits that stop sampling cleanly; what is there is built from."""
+    parser.add_argument(
+        "--max-tokens", type=float, metavar="N", help="stop sampling after N tokens"
+    )
+    parser.add_argument("--max-hours", type=float, metavar="H", help="stop sampling after H hours")
+    parser.add_argument("--max-cost", type=float, metavar="M", help="stop sampling when M is spent")
+
+
+def _add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--pilot", type=int, metavar="N", help="measure on N prompts a set first")
+    parser.add_argument("--cluster", type=Path, help="where and how fast (YAML), with prices")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+
+
+def _add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--cluster", type=Path, help="where the servers are (YAML)")
+    parser.add_argument("--probe", action="store_true", help="ask each server one prompt, too")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+
+
+def _add_worker(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--unit", required=True, help="such as sample/gemma or annotate/armorm")
+    parser.add_argument("--cluster", type=Path, help="where and how fast (YAML); in no key")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+
+
+def _add_batch(commands: Any, recipe_command: RecipeCommand) -> None:
+    text = "provider batch files (OpenAI Batch JSONL): write what is still to ask, read answers"
+    parser = recipe_command(commands, "batch", text)
+    parser.add_argument("--unit", required=True, help="such as sample/gemma")
+    way = parser.add_mutually_exclusive_group(required=True)
+    way.add_argument("--out", type=Path, help="folder for the request files")
+    way.add_argument("--read", type=Path, nargs="+", help="files that the provider gave back")
+    parser.add_argument("--rows", type=int, default=50_000, help="requests a file (default: 50000)")
+
+
+def _add_serve(commands: Any) -> None:
+    text = "serve a model of this machine over the OpenAI chat API, as vLLM does"
+    parser = commands.add_parser("serve", help=text, description=text)
+    parser.add_argument("model", help="a model folder, or a hub name in the local cache")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8000, help="0 takes any free one")
+    parser.add_argument("--served-model-name", help="the name that requests give (default: MODEL)")
+    parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--max-batch", type=int, default=64, help="responses side by side")
+    parser.add_argument("--threads", type=int, default=1, help="of numerical libraries")
+    parser.add_argument("--api-key-env", metavar="NAME", help="ask for the key in this variable")
+    parser.add_argument("--faults", type=Path, metavar="FILE", help="faults on purpose (JSON)")
+
+
+def _add_pools(commands: Any, workspace: AddWorkspace) -> None:
+    text = "turn stored responses of other tools into a pool that 'given' reads"
+    parser = commands.add_parser("import", help=text, description=text)
+    parser.add_argument(
+        "layout",
+        help="auto, or simpo, ultrafeedback, wrpo, fusechat, llamafactory, distilabel, binarized, "
+        "columns, long",
+    )
+    parser.add_argument("files", type=Path, nargs="+", help="JSONL, JSON or Parquet")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write to")
+    parser.add_argument(
+        "--model", metavar="NAME", help="who made responses of which the files do not say it"
+    )
+    text = "write the SFT and DPO sets, or the whole pool, for other tools, with a card"
+    parser = commands.add_parser("export", help=text, description=text)
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--run", metavar="NAME", help="which run of the workspace")
+    parser.add_argument(
+        "--to",
+        choices=("trl", "llamafactory", "pool", "model"),
+        default="trl",
+        help="sets for a trainer (default: trl), every response and score, the trained model",
+    )
+    parser.add_argument(
+        "--sft-only", action="store_true", help="leave the pairs out (of --to llamafactory)"
+    )
+    workspace(parser)
+    text = "push an exported folder to the hub, with your own token (HF_TOKEN)"
+    parser = commands.add_parser("push", help=text, description=text)
+    parser.add_argument("folder", type=Path, help="what `export` wrote")
+    parser.add_argument("repo", help="owner/name")
+    parser.add_argument("--public", action="store_true", help="default: private")
+    text = "folders of the workspace that no run refers to, with sizes; --yes removes them"
+    parser = commands.add_parser("clean", help=text, description=text)
+    parser.add_argument("--yes", action="store_true", help="remove them")
+    workspace(parser)

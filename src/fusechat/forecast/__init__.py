@@ -1,0 +1,1 @@
+"""What a run would take: measured on a pilot, extrapolated, and limited."""

@@ -1,0 +1,75 @@
+"""What one unit's work gets to see: its inputs, its settings, its place; for runs and workers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+from fusechat.executors.local import LocalExecutor
+from fusechat.executors.rows import RowExecutor
+from fusechat.parts import Where
+from fusechat.planner import Plan, Unit, least_margin
+from fusechat.progress import Progress
+from fusechat.recipe import Cluster
+from fusechat.stages.context import UnitContext
+from fusechat.stages.entries import SourceEntry
+from fusechat.unit_folders import adoptable
+
+
+def where_of(planned: Plan, unit: Unit, cluster: Cluster) -> Where:
+    """Where and how fast a unit runs."""
+    margin = {"least_margin": least_margin(planned.recipe, unit.name)}
+    return cluster.where(unit.name).model_copy(update=margin)
+
+
+def open_executor(cluster: Cluster, where: Where) -> RowExecutor:
+    """What computes row-wise units, as the cluster file says."""
+    if cluster.executor == "ray":
+        from fusechat.executors.ray import RayExecutor
+
+        return RayExecutor(cluster.ray.model_dump())
+    return LocalExecutor(cluster.default.processes, where.threads)
+
+
+def unit_context(
+    planned: Plan, unit: Unit, where: Where, executor: RowExecutor | None, progress: Progress
+) -> UnitContext:
+    """The context of a unit; options of a run are put into it with `dataclasses.replace`."""
+    folder = planned.path(unit)
+    inputs = {name: planned.path(planned[name]) for name in unit.inputs}
+    return UnitContext(
+        name=unit.name,
+        folder=folder,
+        inputs=_with_model(planned, unit, inputs),
+        settings=resolved(planned, unit),
+        seed=planned.recipe.seed,
+        where=where,
+        progress=progress,
+        log=logging.getLogger(f"fusechat.{unit.name}"),
+        executor=executor if unit.rowwise else None,
+        adoptable=lambda part: adoptable(planned.workspace, folder, part),
+        max_error_share=planned.recipe.max_error_share,
+    )
+
+
+def resolved(planned: Plan, unit: Unit) -> Any:
+    """The unit's settings with trained models replaced by their folders."""
+    if unit.kind != "sample":
+        return unit.settings
+    entry: SourceEntry = unit.settings
+    model = getattr(entry.part, "model", "")
+    if not str(model).startswith("train."):
+        return entry
+    folder = planned.path(planned[model.replace(".", "/")]) / "model"
+    return entry.model_copy(update={"part": entry.part.model_copy(update={"model": str(folder)})})
+
+
+def _with_model(planned: Plan, unit: Unit, inputs: dict[str, Path]) -> dict[str, Path]:
+    """For training: the folder of the model to start from, under the name `model`."""
+    if unit.kind not in ("train_sft", "train_dpo"):
+        return inputs
+    base = unit.settings["model"]
+    if base is not None:
+        return {**inputs, "model": Path(base.model)}
+    return {**inputs, "model": planned.path(planned["train/sft"]) / "model"}
