@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -11,6 +17,7 @@ from hypothesis import strategies as st
 from fusechat.budget import Budget, Demand, Limits, Tally, shares, spent_lines
 from fusechat.records import Response
 from fusechat.settings import Price
+from running import results
 
 
 def response(
@@ -188,3 +195,32 @@ def test_a_limit_is_passed_by_less_than_one_row_a_source(
         largest = max(largest, size)
         asked(budget, str(i), size, n)
     assert budget.spent("tokens") <= limit + largest * len(rows)
+
+
+def test_a_limited_run_killed_again_and_again_keeps_to_its_limit_and_later_ends_whole(
+    tmp_path: Path,
+) -> None:
+    root = Path(__file__).resolve().parent.parent
+    paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
+
+    def call(workspace: str, *flags: str, **environment: str) -> tuple[int, str]:
+        command = [sys.executable, "-m", "fusechat", "run", "recipes/tiny.yaml", "--quiet"]
+        done = subprocess.run(
+            [*command, "--workspace", str(tmp_path / workspace), *flags],
+            cwd=root, env=os.environ | {"PYTHONPATH": paths} | environment,
+            capture_output=True, text=True, start_new_session=True, timeout=120,
+        )  # fmt: skip
+        return done.returncode, done.stdout + done.stderr
+
+    for moment in ("5", "14", "23"):
+        killed, _ = call("ws", "--max-tokens", "500", FUSECHAT_KILL_AT=f"*:{moment}")
+        assert killed in (0, -signal.SIGKILL)
+    code, out = call("ws", "--max-tokens", "500")
+    assert code == 0, out
+    (budget,) = (tmp_path / "ws").glob("runs/*/budget.json")
+    spent = json.loads(budget.read_text(encoding="utf-8"))
+    assert sum(source["missing"] for source in spent["sources"].values()) > 0
+    code, out = call("ws")
+    assert code == 0, out
+    assert call("whole")[0] == 0
+    assert results(tmp_path / "ws") == results(tmp_path / "whole")

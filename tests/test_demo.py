@@ -167,3 +167,27 @@ def test_the_report_of_the_demo_shows_the_numbers_of_metrics_json(
 def test_the_demo_again_does_nothing(demo: tuple[Path, str]) -> None:
     found = plan(load_recipe(RECIPE), demo[0]).standings()
     assert {standing.state for standing in found.values()} == {"done"}
+
+
+def test_the_exported_model_is_loaded_and_answers_with_its_own_template(
+    demo: tuple[Path, str], tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from fusechat.cli import main
+
+    out = tmp_path / "fused"
+    assert main(["export", str(out), "--to", "model", "--workspace", str(demo[0])]) == 0
+    card = (out / "README.md").read_text(encoding="utf-8")
+    assert "model-index" in card
+    assert "| mini_math |" in card
+    tokenizer = AutoTokenizer.from_pretrained(out)
+    model = AutoModelForCausalLM.from_pretrained(out)
+    chat = [{"role": "user", "content": "What is 2+3?"}]
+    ids = tokenizer.apply_chat_template(
+        chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    said = model.generate(**ids, max_new_tokens=24, do_sample=False)
+    assert tokenizer.decode(said[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    (train,) = demo[0].glob("train/dpo-*")
+    assert (train / "README.md").exists(), "a card stands beside every trained model"

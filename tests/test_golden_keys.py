@@ -11,8 +11,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fusechat.planner import plan
-from fusechat.recipe import load_recipe
+from fusechat.recipe import Recipe, load_recipe, read_recipe
 from fusechat.settings import settings_key
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -46,6 +48,27 @@ def test_keys_are_the_same_wherever_the_repository_lies(tmp_path: Path) -> None:
     assert {unit.name: unit.key for unit in found.units} == GOLDEN
 
 
+@pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "recipes").glob("*.yaml")))
+def test_the_units_that_cost_most_keep_their_keys(name: str, tmp_path: Path) -> None:
+    """Prompts and samples of each shipped recipe whose models are servers, stored or ours."""
+    recipe, _, _ = read_recipe(ROOT / "recipes" / name)
+    if name not in SAMPLING:
+        assert recipe is None or not _sampled_anywhere(recipe), f"{name}: keep its keys, too"
+        return
+    assert recipe is not None
+    found = {unit.name: unit.key for unit in plan(recipe, tmp_path).units}
+    assert {unit: found[unit] for unit in SAMPLING[name]} == SAMPLING[name]
+
+
+def _sampled_anywhere(recipe: Recipe) -> bool:
+    """Whether a source is behind a server, so that its keys hang on nothing of this machine."""
+    uses = {entry.part.part_name() for entry in recipe.sources.values()}
+    return bool(uses & {"endpoint", "vllm"})
+
+
+SAMPLING: dict[str, dict[str, str]] = json.loads(
+    (Path(__file__).parent / "golden" / "sampling-keys.json").read_text()
+)
 GOLDEN: dict[str, str] = json.loads(
     (Path(__file__).parent / "golden" / "tiny-keys.json").read_text()
 )

@@ -17,12 +17,13 @@ from fusechat.planner import plan as make_plan
 from fusechat.recipe import Cluster, Recipe, load_cluster, read_recipe, recipe_text
 from fusechat.runner import Options
 from fusechat.runner import run as run_recipe
+from fusechat.settings import FETCH
 
 
 def plan(options: argparse.Namespace) -> int:
     """Say what is still to do and what that takes; `--pilot N` measures first."""
     settings = _settings(options.set)
-    recipe, _ = _read(options.recipe, settings)
+    recipe, _ = _read(options.recipe, settings, fetched=options.pilot is not None)
     if options.pilot is not None and options.pilot < 2:
         raise RecipeError([Fault("--pilot", str(options.pilot), "needs 2 prompts or more.")])
     units = [unit.name for unit in make_plan(recipe, options.workspace).units]
@@ -41,8 +42,11 @@ def plan(options: argparse.Namespace) -> int:
     return 0
 
 
-def _read(path: Path, settings: dict[str, Any]) -> tuple[Recipe, str]:
+def _read(path: Path, settings: dict[str, Any], fetched: bool = True) -> tuple[Recipe, str]:
+    """The recipe and its text. `fetched`: models that are not here yet are a fault."""
     recipe, faults, file = read_recipe(path, settings)
+    if not fetched:
+        faults = [fault for fault in faults if FETCH not in fault.message]
     if faults or recipe is None:
         raise RecipeError(faults)
     return recipe, recipe_text(file)

@@ -161,6 +161,10 @@ class Source(RowPart):
         """
         return int(digest([seed, self.digest(), prompt.id, index]), 16) >> 1
 
+    def place_faults(self, where: Where) -> Iterator[str]:
+        """What it lacks in this place (a server, a key); a run asks before its first unit."""
+        yield from ()
+
     def served_model(self) -> str:
         """The name under which responses are filed as `model`."""
         return str(getattr(self, "model", type(self).__name__))

@@ -43,7 +43,13 @@ from fusechat.tables import (
     write_atomic,
     write_json,
 )
-from fusechat.unit_contexts import open_executor, resolved, unit_context, where_of
+from fusechat.unit_contexts import (
+    check_places,
+    open_executor,
+    resolved,
+    unit_context,
+    where_of,
+)
 from fusechat.unit_folders import (
     REFRESHED,
     SET_ASIDE,
@@ -91,6 +97,7 @@ def run(
     if options.refresh is not None:
         _check_refresh(planned, wanted, options)
     check_limits(planned, cluster or Cluster(), options.budget)
+    check_places(planned, wanted, cluster or Cluster())
     with workspace_lock(planned.workspace, recipe.name, options.wait):
         runner = _Runner(planned, cluster or Cluster(), options)
         folder = runner.open_folder(recipe_text)

@@ -69,6 +69,8 @@ class Where(BaseModel):
         return there if self.device == "auto" else self.device != "cpu"
 
 
+FETCH = "Fetch it first: hf download"
+"""In the message of a model that is not here yet."""
 HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -191,5 +193,5 @@ def model_fault(value: str) -> str | None:
         return f"there is no folder '{value}' beside the recipe, and it is no hub name (org/name)."
     return (
         f"'{value}' is neither a folder beside the recipe nor in the local hub cache. "
-        f"Fetch it first: hf download {value}"
+        f"{FETCH} {value}"
     )

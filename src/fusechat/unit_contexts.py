@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fusechat.errors import PartError
 from fusechat.executors.local import LocalExecutor
 from fusechat.executors.rows import RowExecutor
-from fusechat.parts import Where
-from fusechat.planner import Plan, Unit, least_margin
+from fusechat.parts import RowPart, Where
+from fusechat.planner import Plan, Unit, least_margin, standing
 from fusechat.progress import Progress
 from fusechat.recipe import Cluster
 from fusechat.stages.context import UnitContext
@@ -18,9 +20,19 @@ from fusechat.unit_folders import adoptable
 
 
 def where_of(planned: Plan, unit: Unit, cluster: Cluster) -> Where:
-    """Where and how fast a unit runs."""
-    margin = {"least_margin": least_margin(planned.recipe, unit.name)}
-    return cluster.where(unit.name).model_copy(update=margin)
+    """Where and how fast a unit runs.
+
+    `processes` of the default is meant for work on the CPU: it gives no source several clients
+    (each with `concurrency` requests) or servers, and no GPU several copies of a model.
+    """
+    where = cluster.where(unit.name)
+    found: dict[str, Any] = {"least_margin": least_margin(planned.recipe, unit.name)}
+    part = getattr(unit.settings, "part", None)
+    if where is cluster.default and isinstance(part, RowPart):
+        local = cluster.executor == "local"
+        if part.io_bound or (local and part.on_device and where.on_accelerator()):
+            found["processes"] = None
+    return where.model_copy(update=found)
 
 
 def open_executor(cluster: Cluster, where: Where) -> RowExecutor:
@@ -30,6 +42,21 @@ def open_executor(cluster: Cluster, where: Where) -> RowExecutor:
 
         return RayExecutor(cluster.ray.model_dump())
     return LocalExecutor(cluster.default.processes, where.threads)
+
+
+def check_places(planned: Plan, units: Sequence[Unit], cluster: Cluster) -> None:
+    """Look whether all sources that `units` still ask have what they need in this place.
+
+    Raises `PartError` with all that is missing: a server or a key that is found missing only when
+    a source's turn comes may cost days.
+    """
+    faults: list[str] = []
+    for unit in (unit for unit in units if isinstance(unit.settings, SourceEntry)):
+        found = list(unit.settings.part.place_faults(where_of(planned, unit, cluster)))
+        if found and standing(planned, unit).state != "done":
+            faults += [f"{unit.name}: {message}" for message in found]
+    if faults:
+        raise PartError("\n".join([*faults, "Nothing was run."]))
 
 
 def unit_context(

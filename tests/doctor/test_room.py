@@ -70,3 +70,15 @@ def test_a_longer_context_never_adds_a_finding(lengths: list[int], context: int,
     here = len(list(room.sampling_room(context, most, measured, 1.0)))
     longer = max(lengths) + most + context
     assert here >= len(list(room.sampling_room(longer, most, measured, 1.0))) == 0
+
+
+def test_a_vllm_source_has_the_context_that_its_max_model_len_leaves() -> None:
+    from types import SimpleNamespace
+
+    from fusechat.doctor.models import Looked, Seat
+
+    config = SimpleNamespace(max_position_embeddings=8192)
+    config.get_text_config = lambda: config
+    seat = Seat("sources.big", "source", "big", SimpleNamespace(max_model_len=4096))
+    assert Looked(seat, config=config).context == 4096
+    assert Looked(Seat("target", "target", "big"), config=config).context == 8192

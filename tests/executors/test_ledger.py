@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from fusechat.digests import digest
 from fusechat.errors import PartError
 from fusechat.executors import ledger
-from fusechat.executors.leases import Leases
+from fusechat.executors.leases import Lease, Leases
 from fusechat.executors.rows import Batch, JobResult, RowJob, run_job
 from fusechat.executors.shards import MOST_ROWS, STREAM_CHUNK, chunks, cuts
 from fusechat.parts import Where
@@ -333,6 +334,33 @@ def test_a_holder_that_lost_its_shards_writes_nothing_more_to_them(tmp_path: Pat
     assert do(one, Robbed(one)).missing == 0
     assert table(tmp_path) == named(rows)
     assert not list((tmp_path / "journal").iterdir())
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_holder_that_sleeps_between_its_last_look_and_the_rename_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
+) -> None:
+    """It would put a shard with gaps over a whole one. `there`: one with gaps was in place."""
+    rows = asked(40)
+    whole = RowJob(Counted(), rows, Response, tmp_path)
+    stopped = replace(whole, stop=lambda group: "enough" if group else None)
+    if there:
+        assert do(stopped).missing == 40 - STREAM_CHUNK
+    held, slept = Lease.held, []
+
+    def sleepy(lease: Lease) -> bool:
+        found = held(lease)
+        if found and list(lease.path.parent.glob(".0*.parquet")) and not slept:
+            slept.append(lease)
+            lease.path.unlink()  # as by one who found it dead
+            do(whole)
+            assert len(table(tmp_path)) == 40
+        return found
+
+    monkeypatch.setattr(Lease, "held", sleepy)
+    assert do(stopped).missing == 0
+    assert slept
+    assert table(tmp_path) == named(rows)
 
 
 def test_a_part_that_answers_what_nobody_asked_is_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import sys
@@ -146,9 +147,9 @@ def test_a_source_whose_server_is_gone_stops_and_the_rows_before_are_there(
     part = Gone(mended=str(tmp_path / "mended"))
     seen: list[Response] = []
     rows = requests([f"q{i}" for i in range(40)])
+    groups = here.map(part, batches(part, rows), Where(processes=1))
     with pytest.raises(PartError, match="the server is gone; start it again"):
-        for group in here.map(part, batches(part, rows), Where(processes=1)):
-            seen += group
+        seen.extend(itertools.chain.from_iterable(groups))
     assert [row.text for row in seen] == [f"Q{i}" for i in range(part.good)]
 
 

@@ -48,6 +48,15 @@ def test_a_run_of_few_different_words_tells_nothing() -> None:
     assert known.matches(f"Here are zeros: {zeros}") == []
 
 
+def test_a_loop_that_every_program_has_tells_nothing_and_a_telling_line_does() -> None:
+    loop = "for i in range(1, m + 1): for j in range(1, n + 1):"
+    line = "def min_cost(cost, m, n): total = [[0 for x in range(columns)] for y in range(rows)]"
+    item = Item("mbpp", "1", ("Find the least cost.",), (f"{loop} x = 1", line))
+    known = HeldOutItems([item], near_duplicate=None)
+    assert known.matches(f"Here is my program. {loop} pass") == []
+    assert known.matches(f"Here is my program. {line}")
+
+
 def test_a_run_that_many_items_of_one_benchmark_share_is_its_instruction_and_matches_none() -> None:
     intro = "You will be given a question and must answer with one correct Python program that"
     shared = [f"{intro} solves the task of {name * 3}" for name in "abcdefghij"[:COMMON]]
@@ -92,7 +101,7 @@ def test_without_items_nothing_matches_and_no_text_is_too_short() -> None:
     assert HeldOutItems(items(QUESTION)).matches("") == []
 
 
-WORDS = st.lists(st.sampled_from([f"w{n}" for n in range(12)]), max_size=40)
+WORDS = st.lists(st.sampled_from([*(f"w{n}" for n in range(10)), "i", "7", "42"]), max_size=40)
 
 
 @given(WORDS, WORDS, st.integers(3, 8))
@@ -109,7 +118,8 @@ def _shared(question: list[str], text: list[str], length: int) -> int:
         if len(words) < length:
             return {tuple(words)} if words else set()
         every = {tuple(words[n : n + length]) for n in range(len(words) - length + 1)}
-        return {run for run in every if len(set(run)) >= min(5, length)}
+        telling = {word for word in words if not word.isdigit() and len(word) > 1}
+        return {run for run in every if len({*run} & telling) >= min(5, length)}
 
     assert words_of(" ".join(text)) == text
     return len(runs(question) & runs(text))

@@ -8,45 +8,15 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from tests.sources.asking import ask, part_of, rows_of
 
 from endpoint_stub import Body, Stub, serving, text_of
 from fusechat.errors import PartError, SourceError
 from fusechat.parts import Where
 from fusechat.records import Prompt, Request, Response
 from fusechat.sources.endpoint import Endpoint
-
-
-def part_of(*urls: str, **settings: Any) -> Endpoint:
-    settings = {
-        "model": "m",
-        "base_urls": urls,
-        "backoff": 0.01,
-        "samples_per_request": 8,
-    } | settings
-    return Endpoint(**settings)
-
-
-def rows_of(part: Endpoint, prompts: int, samples: range) -> list[Request]:
-    """As the sampling stage makes them: prompt by prompt, indices adjacent."""
-    rows = []
-    for prompt in (Prompt.of(f"question {p}", domain="d") for p in range(prompts)):
-        for index in samples:
-            seed = part.row_seed(7, prompt, index)
-            names = {"source": "s", "model": "m", "made_from": f"{prompt.id}/{seed}"}
-            rows.append(Request(prompt=prompt, index=index, seed=seed, **names))
-    return rows
-
-
-def ask(part: Endpoint, rows: list[Request], where: Where | None = None) -> list[Response]:
-    """The answers in the rows' order; each row is answered once."""
-    with part.open(where or Where()) as work:
-        out = list(work(iter(rows)))
-    assert Counter(r.made_from for r in out) == Counter(r.made_from for r in rows)
-    by_name = {r.made_from: r for r in out}
-    return [by_name[row.made_from] for row in rows]
 
 
 def seeds_asked(stub: Stub) -> list[int]:
@@ -270,57 +240,6 @@ def test_a_dated_or_named_snapshot_is_the_same_model(served: str, ok: bool) -> N
     assert same_model(part_of("http://h", served_as="alias"), served) is ok
 
 
-@pytest.fixture
-def secret(monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("STUB_KEY", "sk-very-secret-123")
-    return "sk-very-secret-123"
-
-
-def test_the_key_is_sent_and_in_no_row_or_note_even_where_the_server_echoes_it(secret: str) -> None:
-    def script(number: int, body: Body) -> Body | None:
-        if number == 1:
-            return {"text": f"Your key is {secret}. " * 3, "fields": {"system_fingerprint": secret}}
-        raw = json.dumps({"error": {"message": f"key {secret} is over its quota"}})
-        return {"status": 400, "raw": raw}
-
-    stub = Stub(script, key=secret)
-    with serving(stub) as (url,):
-        part = part_of(url, api_key_env="STUB_KEY", concurrency=1)
-        with part.open(Where()) as work:
-            out = list(work(iter(rows_of(part, 3, range(1)))))
-            notes = work.notes  # type: ignore[attr-defined]
-    kept = json.dumps([r.model_dump() for r in out]) + json.dumps(notes) + part.model_dump_json()
-    assert secret not in kept
-    assert "key *** is over its quota" in kept
-
-
-def test_a_wrong_key_ends_before_the_first_row_and_names_the_variable(
-    secret: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    stub = Stub(key="another")
-    with serving(stub) as (url,):
-        part = part_of(url, api_key_env="STUB_KEY")
-        with pytest.raises(PartError, match="mend the variable STUB_KEY") as told:
-            ask(part, rows_of(part, 1, range(1)))
-    assert secret not in str(told.value)
-    assert not stub.seen
-    monkeypatch.delenv("STUB_KEY")
-    assert [name for name, _ in part.faults()] == ["api_key_env"]
-
-
-def test_a_key_that_is_withdrawn_in_mid_run_stops_the_source_after_the_rows_before() -> None:
-    stub = Stub(lambda number, body: {"status": 401} if number > 2 else None)
-    got: list[Response] = []
-    with serving(stub) as (url,):
-        part = part_of(url, concurrency=1)
-        with (
-            part.open(Where()) as work,
-            pytest.raises(SourceError, match=r"refuses the key \(401\)"),
-        ):
-            got.extend(work(iter(rows_of(part, 4, range(1)))))
-    assert {row.finish for row in got} <= {"stop"}
-
-
 def test_greedy_answers_where_sampling_was_asked_for_stop_before_one_is_kept() -> None:
     stub = Stub(lambda number, body: {"text": "always the very same long text, " * 3})
     with serving(stub) as (url,):
@@ -423,6 +342,6 @@ def test_faults_are_told_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         api_key_env="NO_SUCH_KEY", seeds=(1, 2, 2, -1), top_k=3, extra_body={"n": 2, "top_k": 4},
     )  # fmt: skip
     names = Counter(name for name, _ in part.faults())
-    assert names == {"base_urls": 3, "api_key_env": 1, "seeds": 2, "extra_body": 2}
+    assert names == {"base_urls": 3, "seeds": 2, "extra_body": 2}
     assert not any(":p@" in message for _, message in part.faults())
     assert Endpoint(model="m", base_url="http://h:1").base_urls == ("http://h:1",)  # type: ignore[call-arg]

@@ -12,11 +12,13 @@ import yaml
 from tests.serving.served import SayingEngine, running
 
 from endpoint_stub import Stub, serving
+from fusechat.parts import Where
 from fusechat.planner import plan, standing
-from fusechat.recipe import load_recipe
+from fusechat.recipe import Cluster, load_recipe
 from fusechat.records import Response
 from fusechat.serving.faults import FaultRule, Faults
 from fusechat.tables import read_table
+from fusechat.unit_contexts import where_of
 from running import finish, results, start
 
 PROMPTS, SAMPLES, IN_FLIGHT = 60, 3, 4
@@ -90,6 +92,33 @@ def state(recipe: Path, workspace: Path) -> str:
     """What the unit that samples stands at, as the planner sees it."""
     planned = plan(load_recipe(recipe), workspace)
     return standing(planned, planned["sample/one"]).state
+
+
+def test_processes_of_the_default_do_not_multiply_a_sources_requests_in_flight(
+    tmp_path: Path,
+) -> None:
+    planned = plan(load_recipe(write_recipe(tmp_path, ("http://127.0.0.1:9/v1",))), tmp_path)
+    two, four = Where(processes=2), Where(processes=4)
+    for executor in ("local", "ray"):
+        general = Cluster(executor=executor, default=two)
+        assert where_of(planned, planned["sample/one"], general).processes is None
+        assert where_of(planned, planned["annotate/length"], general).processes == 2
+        own = Cluster(executor=executor, default=two, units={"sample/one": four})
+        assert where_of(planned, planned["sample/one"], own).processes == 4
+
+
+def test_a_source_without_a_server_or_key_is_told_before_anything_runs(tmp_path: Path) -> None:
+    recipe = write_recipe(tmp_path, ())
+    tree = json.loads(recipe.read_text())
+    tree["sources"]["two"] = tree["sources"]["one"] | {
+        "base_urls": ["http://127.0.0.1:9/v1"], "api_key_env": "NO_SUCH_KEY_HERE",
+    }  # fmt: skip
+    recipe.write_text(json.dumps(tree))
+    code, out = finish(recipe, tmp_path / "ws")
+    assert code == 1
+    assert "sample/one: no server is named for 'm'" in out
+    assert "sample/two: the variable NO_SUCH_KEY_HERE is not set" in out
+    assert not list((tmp_path / "ws").glob("prompts-*"))
 
 
 def test_faults_that_pass_cost_no_row_and_change_none_in_a_whole_run(tmp_path: Path) -> None:

@@ -71,6 +71,8 @@ def test_a_contaminated_prompt_is_dropped_and_a_contaminated_response_is_never_c
     assert chosen == {CLEAN[0]: "left", CLEAN[1]: "right"}
     (gone,) = result["build"].rows("dropped")
     assert (gone.stage, gone.reason) == ("contamination", "has words of a benchmark")
+    counts = result["build"].manifest["counts"]["domains"]["chat"]
+    assert counts["dropped"] == {"has words of a benchmark": 1}
 
 
 def test_without_the_section_nothing_is_looked_for_and_the_keys_are_as_before(

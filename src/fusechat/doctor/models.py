@@ -69,7 +69,8 @@ class Looked:
     def context(self) -> int | None:
         """Most tokens that it takes: its settings', or its configuration's."""
         own = None if self.config is None else context_length(self.config)
-        part = getattr(self.seat.part, "max_length", None) if self.seat.role == "judge" else None
+        setting = {"judge": "max_length", "source": "max_model_len"}.get(self.seat.role, "")
+        part = getattr(self.seat.part, setting, None)
         return min((one for one in (own, part) if one is not None), default=None)
 
 

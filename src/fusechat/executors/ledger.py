@@ -66,7 +66,13 @@ class OpenShard:
         return sum(self.wanted[name] for name in self.answers)
 
     def load(self) -> None:
-        """Take up what is there: journals, a shard with gaps or failures, adopted rows."""
+        """Take up what is there: journals, a shard with gaps or failures, adopted rows.
+
+        Drafts of earlier holders are removed first: one that sleeps after its last look at its
+        lease finds nothing to put in place when it wakes.
+        """
+        for draft in self._folder.glob(f".{self.number:05d}.*.parquet"):
+            draft.unlink(missing_ok=True)
         kept: list[Any] = []
         self._refilled = self.path.exists()
         if self._refilled:
@@ -113,12 +119,15 @@ class OpenShard:
             draft.unlink(missing_ok=True)
             return False
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if self._refilled:
-            draft.replace(self.path)
-        else:
-            with suppress(FileExistsError):  # the first one wins
-                link_new(draft, self.path)
-            draft.unlink(missing_ok=True)
+        try:
+            if self._refilled:
+                draft.replace(self.path)
+            else:
+                with suppress(FileExistsError):  # the first one wins
+                    link_new(draft, self.path)
+                draft.unlink(missing_ok=True)
+        except FileNotFoundError:  # taken over since the look at the lease, see `load`
+            return False
         sync_folder(self.path.parent)
         reach("shard.placed")
         for journal in (*self._earlier, self.journal):

@@ -23,7 +23,8 @@ from fusechat.metrics.words import words_of
 
 Array = npt.NDArray[Any]
 DIFFERENT_WORDS = 5
-"""A run with fewer different words (zeros, a dotted line) is in too many texts to tell anything."""
+"""A run with fewer different words (zeros, a dotted line, `for i in range(n)`) is in too many texts to
+tell anything; numbers and single letters are not counted."""
 COMMON = 10
 """A run in so many items of one benchmark or more is its instruction, and tells of no item."""
 SLACK = 1e-9
@@ -207,10 +208,17 @@ def _grams(words: Sequence[str], length: int) -> Array:
 def _telling_runs(words: Sequence[str], length: int) -> Array:
     """The runs of a text in order, without those of few different words; short texts as a whole."""
     windows = _windows(words, length)
-    if windows.shape[1] == length:
-        different = 1 + np.count_nonzero(np.diff(np.sort(windows, 1), axis=1), 1)
-        windows = windows[different >= min(DIFFERENT_WORDS, length)]
-    return _mixed(windows)
+    if windows.shape[1] < length:
+        return _mixed(windows)
+    telling = _windows([word if _tells(word) else "" for word in words], length)
+    ordered = np.sort(np.where(telling == _number(""), np.uint64(0), telling), 1)
+    different = (ordered[:, 0] > 0) + np.count_nonzero(np.diff(ordered, axis=1), 1)
+    return _mixed(windows[different >= min(DIFFERENT_WORDS, length)])
+
+
+def _tells(word: str) -> bool:
+    """Not a number, nor a single Latin letter, of which loops and formulas are made."""
+    return not word.isdigit() and (len(word) > 1 or not word.isascii())
 
 
 def _words_of_run(words: Sequence[str], length: int, run: np.uint64) -> str:

@@ -48,6 +48,9 @@ class Client:
 
     def __init__(self, part: Endpoint, key: str | None) -> None:
         self.part, self._key = part, key
+        as_json = json.dumps(key)[1:-1] if key else ""
+        self._secret = {f for f in (key, as_json, as_json.replace("/", "\\/")) if f}
+        """The key as a server may echo it, also inside JSON."""
         self.lanes = [Lane(url, part.concurrency) for url in part.base_urls]
         self.counts: Counter[str] = Counter()
         self.fingerprints: Counter[str] = Counter()
@@ -215,7 +218,9 @@ class Client:
             raise status.FailedError(f"the server's answer is no HTTP ({name})") from error
 
     def _clean(self, text: str) -> str:
-        return text.replace(self._key, "***") if self._key else text
+        for form in self._secret:
+            text = text.replace(form, "***")
+        return text
 
     async def _not_found(self, lane: Lane, text: str) -> Exception:
         listed = (await self._listing(lane)).get("models")

@@ -94,12 +94,10 @@ class Endpoint(Source):
         return (value,) if isinstance(value, str) else value
 
     def faults(self) -> Iterator[tuple[str, str]]:
-        """Unusable URLs, a missing key, repeated seeds, fields of the body that are ours."""
+        """Unusable URLs, repeated seeds, fields of the body that are ours."""
         yield from super().faults()
         for message in url_faults(self.base_urls):
             yield "base_urls", message
-        if self.api_key_env is not None and (fault := key_fault(self.api_key_env)):
-            yield "api_key_env", fault
         for seed, count in Counter(self.seeds or ()).items():
             if count > 1:
                 yield "seeds", f"{seed} is there {count} times; its samples would be the same."
@@ -134,6 +132,19 @@ class Endpoint(Source):
         base = int(digest([seed, self.digest(), prompt.id]), 16) % (2**31 - SEED_ROOM)
         return base + index
 
+    def place_faults(self, where: Where) -> Iterator[str]:
+        """No server named, a URL of the cluster file that is none, a key that is not set."""
+        urls = where.base_urls or self.base_urls
+        if not urls:
+            yield (
+                f"no server is named for '{self.model}'. Give base_urls: [http://HOST:PORT/v1] in "
+                "the recipe, or for its unit (sample/NAME) in the cluster file."
+            )
+        yield from url_faults(urls)
+        variable = where.api_key_env or self.api_key_env
+        if variable is not None and (fault := key_fault(variable)):
+            yield fault
+
     @contextmanager
     def open(self, where: Where) -> Iterator[Work]:
         """Look at the servers; the work keeps up to `concurrency` requests in flight.
@@ -153,19 +164,11 @@ SETTABLE = {"temperature", "top_p", "stop", "logprobs", "seed", *EXTRAS}
 
 def placed(part: Endpoint, where: Where) -> Endpoint:
     """The part with the cluster file's place and speed; raises `PartError` with the mend."""
+    if faults := list(part.place_faults(where)):
+        raise PartError(" ".join(faults))
     found = {name: getattr(where, name) for name in ("api_key_env", "concurrency")}
     found |= {"request_timeout": where.request_timeout, "base_urls": where.base_urls or None}
     part = part.model_copy(update={name: v for name, v in found.items() if v is not None})
-    if not part.base_urls:
-        raise PartError(
-            f"no server is named for '{part.model}'. Give base_urls: [http://HOST:PORT/v1] in the "
-            "recipe, or for its unit (sample/NAME) in the cluster file."
-        )
-    faults = list(url_faults(part.base_urls))
-    if part.api_key_env is not None and (fault := key_fault(part.api_key_env)):
-        faults.append(fault)
-    if faults:
-        raise PartError(" ".join(faults))
     return part.model_copy(update={"base_urls": tuple(map(plain_url, part.base_urls))})
 
 

@@ -59,6 +59,10 @@ class Vllm(EngineSettings, Endpoint):
                     f"'vllm' starts a server of its own. Leave '{name}' out, or use endpoint.",
                 )
 
+    def place_faults(self, where: Where) -> Iterator[str]:
+        """None: its server is its own, and its program may be on other nodes only."""
+        yield from ()
+
     @contextmanager
     def open(self, where: Where) -> Iterator[Work]:
         """Start the server and wait until it is healthy; it is ended on leaving.

@@ -10,7 +10,7 @@ import numpy as np
 
 from fusechat.groups import ABSENT, FINISHES, STATUSES, Array
 from fusechat.stages.build_settings import BuildSettings
-from fusechat.stages.decisions import UNRULED, Decisions, Picked
+from fusechat.stages.decisions import CONTAMINATED, UNRULED, Decisions, Picked
 from fusechat.stages.funnel_windows import Windows
 from fusechat.stages.split import BLAMED
 from fusechat.stages.windows import windowed
@@ -117,13 +117,14 @@ def _outcome(decisions: Decisions, members: Array) -> dict[str, Any]:
 
 def _dropped(decisions: Decisions, gone: Array) -> dict[str, int]:
     """Reason -> prompts, the commonest first; as `Decisions.drop_reason` says it of each."""
-    found: Counter[str] = Counter()
+    contaminated = gone & decisions.contaminated
+    found: Counter[str] = Counter({CONTAMINATED: int(contaminated.sum())})
     for code, table in enumerate(BLAMED):
-        blamed = gone & (decisions.placed.blame == code)
+        blamed = gone & ~contaminated & (decisions.placed.blame == code)
         said = decisions.refusal[table][blamed] if table else np.full(blamed.sum(), ABSENT)
         for refusal, count in zip(*np.unique(said, return_counts=True), strict=True):
             found[decisions.refusals[refusal] if refusal >= 0 else UNRULED] += int(count)
-    return dict(found.most_common())
+    return {reason: count for reason, count in found.most_common() if count}
 
 
 def _rows(decisions: Decisions, members: Array, table: str) -> Array:

@@ -19,6 +19,7 @@ from fusechat.stages.groups import PromptTable, blocks
 from fusechat.stages.split import BLAMED, Items, Placed
 
 UNRULED = "no build rule for this domain"
+CONTAMINATED = "has words of a benchmark"
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ class Decisions:
     def drop_reason(self, at: int) -> tuple[str, str]:
         """Stage and reason of a dropped prompt."""
         if self.contaminated[at]:
-            return "contamination", "has words of a benchmark"
+            return "contamination", CONTAMINATED
         blamed = BLAMED[self.placed.blame[at]]
         code = int(self.refusal[blamed][at]) if blamed else ABSENT
         return (blamed, self.refusals[code]) if code >= 0 else ("split", UNRULED)

@@ -23,6 +23,8 @@ ANSWERS = ("solution", "reference_solution", "canonical_solution", "code", "comp
 """Columns of answers and solutions; all that a row has are read."""
 NAMES = ("task_id", "question_id", "id", "uid", "key", "unique_id", "idx", "problem_id")
 """Columns of an item's name."""
+EVERY = "*"
+"""As a configuration: all of them, one after the other (57 subjects of MMLU-Redux)."""
 FILES = (".jsonl", ".json", ".parquet", ".jsonl.gz", ".json.gz", ".ndjson")
 
 
@@ -40,9 +42,9 @@ class Published:
 
 
 CATALOGUE: Mapping[str, Published] = {
-    "alpaca_eval": Published("tatsu-lab/alpaca_eval", "alpaca_eval", "eval"),
-    "arena_hard": Published("lmarena-ai/arena-hard-auto", None, "train",
-                            "github.com/lmarena/arena-hard-auto"),
+    "alpaca_eval": Published(None, home="hub: tatsu-lab/alpaca_eval, alpaca_eval.json"),
+    "arena_hard": Published(None, home="hub: lmarena-ai/arena-hard-auto, "
+                            "data/arena-hard-v0.1/question.jsonl"),
     "mt_bench": Published("HuggingFaceH4/mt_bench_prompts", None, "train",
                           "github.com/lm-sys/FastChat, fastchat/llm_judge/data"),
     "alignbench": Published(None, home="github.com/THUDM/AlignBench"),
@@ -57,14 +59,18 @@ CATALOGUE: Mapping[str, Published] = {
     "math_500": Published("HuggingFaceH4/MATH-500"),
     "amc23": Published("math-ai/amc23"),
     "mmlu_pro": Published("TIGER-Lab/MMLU-Pro"),
-    "mmlu_redux": Published("edinburgh-dawg/mmlu-redux-2.0"),
+    "mmlu_redux": Published("edinburgh-dawg/mmlu-redux-2.0", EVERY),
     "gpqa_diamond": Published("Idavidrein/gpqa", "gpqa_diamond", "train"),
     "humaneval": Published("openai/openai_humaneval"),
     "mbpp": Published("google-research-datasets/mbpp", "full"),
-    "livecodebench": Published("livecodebench/code_generation_lite"),
+    "livecodebench": Published(None, home="hub: livecodebench/code_generation_lite, test*.jsonl"),
     "ifeval": Published("google/IFEval", None, "train"),
 }  # fmt: skip
-"""The 14 benchmarks of FuseChat-3.0 (LiveBench in its parts), MATH-500, and IFEval."""
+"""The 14 benchmarks of FuseChat-3.0 (LiveBench in its parts), MATH-500, and IFEval.
+
+AlpacaEval and LiveCodeBench are loading scripts on the hub, which datasets 4 refuses, and
+Arena-Hard is an archive of files of unlike columns: their question files are to be fetched.
+"""
 
 
 def read_items(
@@ -96,11 +102,14 @@ def _rows(
         yield from read_rows(here)
     else:
         try:
-            from datasets import load_dataset
+            from datasets import get_dataset_config_names, load_dataset
         except ImportError as error:
             raise MissingExtraError("decontaminate", "datasets", "hub") from error
-        for number, row in enumerate(load_dataset(path, name, split=split, revision=revision)):
-            yield f"{path}:{split}[{number}]", row
+        names = get_dataset_config_names(path, revision=revision) if name == EVERY else [name]
+        for one in names:
+            label = f"{path}/{one}" if name == EVERY else path
+            for number, row in enumerate(load_dataset(path, one, split=split, revision=revision)):
+                yield f"{label}:{split}[{number}]", row
 
 
 def _found(row: Any, columns: tuple[str, ...]) -> Iterator[Any]:
