@@ -23,8 +23,8 @@ from fusechat.metrics.words import words_of
 
 Array = npt.NDArray[Any]
 DIFFERENT_WORDS = 5
-"""A run with fewer different words (zeros, a dotted line, `for i in range(n)`) is in too many texts to
-tell anything; numbers and single letters are not counted."""
+"""A run with fewer different words (zeros, dotted lines, `for i in range(n)`) is in too many texts
+to tell anything; numbers and single letters are not counted."""
 COMMON = 10
 """A run in so many items of one benchmark or more is its instruction, and tells of no item."""
 SLACK = 1e-9
