@@ -39,7 +39,7 @@ $(READY): requirements.lock pyproject.toml
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet torch==2.13.0
-	build/lock/bin/python -m pip install --quiet hatchling -e '.[dev]'
+	build/lock/bin/python -m pip install --quiet hatchling editables -e '.[dev]'
 	build/lock/bin/python -m pip freeze --exclude-editable | sed 's/^torch==.*/torch==2.13.0/' > requirements.lock
 
 clean:
