@@ -204,7 +204,8 @@ def test_a_limited_run_killed_again_and_again_keeps_to_its_limit_and_later_ends_
     paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
 
     def call(workspace: str, *flags: str, **environment: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "fusechat", "run", "recipes/tiny.yaml", "--quiet"]
+        more = [f"--set=sources.{name}.samples=64" for name in ("parrot", "herald")]
+        command = [sys.executable, "-m", "fusechat", "run", "recipes/tiny.yaml", "--quiet", *more]
         done = subprocess.run(
             [*command, "--workspace", str(tmp_path / workspace), *flags],
             cwd=root, env=os.environ | {"PYTHONPATH": paths} | environment,
@@ -213,9 +214,9 @@ def test_a_limited_run_killed_again_and_again_keeps_to_its_limit_and_later_ends_
         return done.returncode, done.stdout + done.stderr
 
     for moment in ("5", "14", "23"):
-        killed, _ = call("ws", "--max-tokens", "500", FUSECHAT_KILL_AT=f"*:{moment}")
+        killed, _ = call("ws", "--max-tokens", "2000", FUSECHAT_KILL_AT=f"*:{moment}")
         assert killed in (0, -signal.SIGKILL)
-    code, out = call("ws", "--max-tokens", "500")
+    code, out = call("ws", "--max-tokens", "2000")
     assert code == 0, out
     (budget,) = (tmp_path / "ws").glob("runs/*/budget.json")
     spent = json.loads(budget.read_text(encoding="utf-8"))
