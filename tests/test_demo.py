@@ -6,6 +6,7 @@ Runs `recipes/mini.yaml` whole, as `make demo` does.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import subprocess
 import sys
@@ -32,8 +33,20 @@ pytestmark = pytest.mark.timeout(900)
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    workspace = tmp_path_factory.mktemp("demo") / "ws"
+def demo(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> tuple[Path, str]:
+    """The demo's workspace and what it printed; run once for all workers of a test run."""
+    shared = tmp_path_factory.getbasetemp()
+    shared = (shared if worker_id == "master" else shared.parent) / "demo"
+    shared.mkdir(exist_ok=True)
+    with (shared / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (shared / "out").exists():
+            (shared / "out").write_text(run_demo(shared / "ws"), encoding="utf-8")
+    return shared / "ws", (shared / "out").read_text(encoding="utf-8")
+
+
+def run_demo(workspace: Path) -> str:
+    """Run the recipe as `make demo` does; returns what it printed."""
     command = [sys.executable, "-m", "fusechat", "run", "recipes/mini.yaml"]
     paths = os.pathsep.join(str(Path(path).resolve()) for path in sys.path if path)
     done = subprocess.run(
@@ -44,7 +57,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return workspace, done.stdout
+    return done.stdout
 
 
 @pytest.fixture(scope="module")
