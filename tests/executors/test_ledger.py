@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Generator, Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -13,69 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.digests import digest
 from fusechat.errors import PartError
 from fusechat.executors import ledger
-from fusechat.executors.leases import Lease, Leases
-from fusechat.executors.rows import Batch, JobResult, RowJob, run_job
+from fusechat.executors.leases import Leases
+from fusechat.executors.rows import Batch, JobResult
 from fusechat.executors.shards import MOST_ROWS, STREAM_CHUNK, chunks, cuts
 from fusechat.parts import Where
-from fusechat.progress import quiet
-from fusechat.records import Prompt, Request, Response
+from fusechat.records import Prompt, Response
 from fusechat.tables import append_jsonl, read_table, rows_in, shards
 from fusechat.unit_folders import made_tables
-from stub_parts import Counted, Inline
-
-
-def asked(prompts: int, samples: int | Sequence[int] = 1) -> list[Request]:
-    counts = [samples] * prompts if isinstance(samples, int) else samples
-    rows = []
-    for number, count in enumerate(counts):
-        prompt = Prompt.of(f"q{number}", domain="d")
-        for index in range(count):
-            made_from = digest([prompt.id, index])
-            rows.append(
-                Request(
-                    prompt=prompt, source="s", index=index, seed=0, model="m", made_from=made_from
-                )
-            )
-    return rows
-
-
-class Watched(Inline):
-    """Says how many shards were open at most, and which rows it was asked."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(group=1)
-        self.folder, self.most, self.asked = folder, 0, Counter[str]()
-
-    def map(
-        self, part: Any, batches: Iterable[Batch], where: Where
-    ) -> Generator[Sequence[Any], None, None]:
-        for group in super().map(part, self._seen(batches), where):
-            self.most = max(self.most, len(list((self.folder / "journal").glob("*.lease.*"))))
-            yield group
-
-    def _seen(self, batches: Iterable[Batch]) -> Iterator[Batch]:
-        for batch in batches:
-            self.asked.update(row.made_from for row in batch.rows)
-            yield batch
-
-
-def job(rows: Any, folder: Path, **more: Any) -> RowJob:
-    return RowJob(Counted(), rows, Response, folder, shard_rows=4, **more)
-
-
-def do(one: RowJob, executor: Any = None, **more: Any) -> JobResult:
-    return run_job(one, executor or Inline(), Where(), quiet(), "rows", **more)
-
-
-def table(folder: Path) -> list[tuple[str, int]]:
-    return [(r.prompt_id, r.index) for r in read_table(folder / "data", Response)]
-
-
-def named(rows: Sequence[Request]) -> list[tuple[str, int]]:
-    return [(r.prompt.id, r.index) for r in rows]
+from ledger_lab import Watched, asked, do, job, named, table
+from stub_parts import Inline
 
 
 @given(st.lists(st.integers(min_value=1, max_value=9), max_size=30), st.integers(1, 12))
@@ -272,95 +219,6 @@ def test_rows_in_shards_of_another_size_are_not_taken_for_finished(tmp_path: Pat
     do(job(rows, tmp_path), watched)
     assert table(tmp_path) == named(rows)
     assert watched.asked.total() == 2
-
-
-def test_a_worker_takes_what_is_free_and_leaves_what_another_holds(tmp_path: Path) -> None:
-    rows = asked(6, 2)
-    other = Leases(tmp_path / "journal")
-    held = other.take(1)
-    assert held is not None
-    result = do(job(rows, tmp_path), closing=False)
-    assert result.missing == 4
-    assert [path.stem for path in shards(tmp_path / "data")] == ["00000", "00002"]
-    other.close()
-    assert do(job(rows, tmp_path)) == JobResult(rows=12)
-    assert table(tmp_path) == named(rows)
-
-
-def test_the_run_waits_for_a_held_shard_and_takes_it_when_it_is_given_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = asked(6, 2)
-    other = Leases(tmp_path / "journal")
-    held = other.take(1)
-    assert held is not None
-    waits: list[float] = []
-
-    def sleep(seconds: float) -> None:
-        waits.append(seconds)
-        if len(waits) == 3:
-            other.give_back(held)
-
-    monkeypatch.setattr(ledger.time, "sleep", sleep)
-    assert do(job(rows, tmp_path)) == JobResult(rows=12)
-    assert len(waits) == 3
-    assert table(tmp_path) == named(rows)
-    other.close()
-
-
-class Robbed(Inline):
-    """After the first row, another process finishes the shard at hand, as after a long pause."""
-
-    def __init__(self, one: RowJob) -> None:
-        super().__init__(group=1)
-        self.job, self.robbed = one, False
-
-    def map(
-        self, part: Any, batches: Iterable[Batch], where: Where
-    ) -> Generator[Sequence[Any], None, None]:
-        for group in super().map(part, batches, where):
-            yield group
-            if not self.robbed:
-                self.robbed = True
-                for lease in (self.job.folder / "journal").glob("*.lease.*"):
-                    lease.unlink()
-                do(self.job, Inline(), closing=False)
-
-
-def test_a_holder_that_lost_its_shards_writes_nothing_more_to_them(tmp_path: Path) -> None:
-    """The taker finishes all; the first holder wakes, finds its lease gone, and stands back."""
-    rows = asked(6, 2)
-    one = job(rows, tmp_path)
-    assert do(one, Robbed(one)).missing == 0
-    assert table(tmp_path) == named(rows)
-    assert not list((tmp_path / "journal").iterdir())
-
-
-@pytest.mark.parametrize("there", [True, False])
-def test_a_holder_that_sleeps_between_its_last_look_and_the_rename_changes_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: bool
-) -> None:
-    """It would put a shard with gaps over a whole one. `there`: one with gaps was in place."""
-    rows = asked(40)
-    whole = RowJob(Counted(), rows, Response, tmp_path)
-    stopped = replace(whole, stop=lambda group: "enough" if group else None)
-    if there:
-        assert do(stopped).missing == 40 - STREAM_CHUNK
-    held, slept = Lease.held, []
-
-    def sleepy(lease: Lease) -> bool:
-        found = held(lease)
-        if found and list(lease.path.parent.glob(".0*.parquet")) and not slept:
-            slept.append(lease)
-            lease.path.unlink()  # as by one who found it dead
-            do(whole)
-            assert len(table(tmp_path)) == 40
-        return found
-
-    monkeypatch.setattr(Lease, "held", sleepy)
-    assert do(stopped).missing == 0
-    assert slept
-    assert table(tmp_path) == named(rows)
 
 
 def test_a_part_that_answers_what_nobody_asked_is_named(tmp_path: Path) -> None:
