@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -86,13 +87,17 @@ def test_units_of_an_unfinished_run_stay(tmp_path: Path) -> None:
 
 def test_a_folder_that_a_worker_holds_stays(workspace: Path) -> None:
     (one,) = [found for found in unused(workspace) if found.adoptable]
-    lease = one.folder / "journal" / "00000.lease.1"
-    lease.parent.mkdir(exist_ok=True)
-    lease.write_text("{}")
-    assert one.name not in {found.name for found in unused(workspace)}
-    old = time.time() - 3600
-    os.utime(lease, (old, old))
-    assert one.name in {found.name for found in unused(workspace)}
+    code = "import sys, pathlib, os; from fusechat.executors.leases import Leases; "
+    code += "Leases(pathlib.Path(sys.argv[1])).take(0); os._exit(0)"
+    paths = os.pathsep.join(path for path in sys.path if path)
+    command = [sys.executable, "-c", code, str(one.folder / "journal")]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": paths}, check=True)
+    (lease,) = (one.folder / "journal").glob("*.lease.*")
+    assert one.name in {found.name for found in unused(workspace)}, "its holder is dead"
+    said = json.loads(lease.read_text()) | {"host": "another"}
+    lease.write_text(json.dumps(said))
+    os.utime(lease, (0, 0))
+    assert one.name not in {found.name for found in unused(workspace)}, "it may live elsewhere"
 
 
 def test_what_a_kill_left_half_removed_goes_next_time(workspace: Path) -> None:

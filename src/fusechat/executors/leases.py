@@ -221,7 +221,7 @@ class Leases:
             data = path.read_bytes()
         except FileNotFoundError:  # it was just given back: free at the next look
             return False
-        if _is_gone(data):
+        if holder_is_gone(data):
             return True
         before, since = self._seen.get(path.name, (b"", 0.0))
         if before != data:
@@ -241,8 +241,11 @@ class Leases:
                     lease.beat()
 
 
-def _is_gone(data: bytes) -> bool:
-    """Whether a lease's process is of this host and boot, and no more."""
+def holder_is_gone(data: bytes) -> bool:
+    """Whether the process of a lease with this content is of this host and boot, and no more.
+
+    False is no sign of life: of another host, or of a torn lease, it cannot be told at a look.
+    """
     try:
         said = json.loads(data)
         own = _place(os.getpid())

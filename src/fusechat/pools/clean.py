@@ -14,13 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusechat.errors import DamagedError
+from fusechat.executors.leases import holder_is_gone
 from fusechat.locks import workspace_lock
 from fusechat.tables import read_json, sync_folder
 
 GONE = ".removed-"
 """Beginning of a folder's name while it is removed; one that a kill left goes next time."""
-IN_USE = 600.0
-"""Seconds after a worker's last sign of life in which a unit without a run is left alone."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +46,7 @@ def unused(workspace: Path, now: float | None = None) -> list[Unused]:
     found = [
         _unused(workspace, folder, now)
         for folder in _units(workspace)
-        if folder not in kept and not _worked_on(folder, now)
+        if folder not in kept and not _worked_on(folder)
     ]
     return sorted(found, key=lambda one: (-one.size, one.name))
 
@@ -88,9 +87,10 @@ def _units(workspace: Path) -> Iterator[Path]:
             yield path.parent
 
 
-def _worked_on(folder: Path, now: float) -> bool:
+def _worked_on(folder: Path) -> bool:
+    """Whether a worker may hold a shard: one is not known to be dead. No clock is asked."""
     leases = (folder / "journal").glob("*.lease.*")
-    return any(now - path.stat().st_mtime < IN_USE for path in leases)
+    return any(not holder_is_gone(path.read_bytes()) for path in leases)
 
 
 def _unused(workspace: Path, folder: Path, now: float) -> Unused:
