@@ -57,6 +57,12 @@ def _sample_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
             if domain not in domains:
                 message = f"no prompts have the domain '{domain}'. {_hint(domain, domains)}"
                 yield ("sources", name, "samples", domain), message
+        seeds = getattr(entry.part, "seeds", None)
+        counts = entry.samples.values() if isinstance(entry.samples, dict) else [entry.samples]
+        most = max((count for count in counts if count is not None), default=1)
+        if seeds and most > len(seeds):
+            message = f"{most} samples need {most} seeds; {len(seeds)} are listed. Add seeds."
+            yield ("sources", name, "seeds"), message
         model = getattr(entry.part, "model", None)
         if model in TRAINED or model == "target":
             message = f"on-policy sources ('{model}') are not supported yet; give a model folder."

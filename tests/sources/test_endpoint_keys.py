@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from tests.sources.asking import ask, part_of, rows_of
 
 from endpoint_stub import Body, Stub, answer, serving
-from fusechat.errors import PartError, SourceError
+from fusechat.errors import PartError, RecipeError, SourceError
 from fusechat.parts import Where
+from fusechat.recipe import load_recipe
 from fusechat.records import Response
 
 
@@ -69,3 +71,14 @@ def test_a_key_that_is_withdrawn_in_mid_run_stops_the_source_after_the_rows_befo
         ):
             got.extend(work(iter(rows_of(part, 4, range(1)))))
     assert {row.finish for row in got} <= {"stop"}
+
+
+def test_more_samples_than_listed_seeds_are_a_fault_of_the_recipe(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"prompt": "hi"}\n')
+    (tmp_path / "r.yaml").write_text(
+        "name: seeds\nprompts: {p: {use: files, path: p.jsonl, domain: chat}}\n"
+        "sources: {s: {use: endpoint, model: m, seeds: [13, 21], samples: {chat: 3}}}\n"
+    )
+    with pytest.raises(RecipeError, match="3 samples need 3 seeds; 2 are listed"):
+        load_recipe(tmp_path / "r.yaml")
+    assert load_recipe(tmp_path / "r.yaml", set={"sources.s.samples": 2})
