@@ -151,7 +151,7 @@ def collected(result: Any, tasks: Mapping[str, str], run: Mapping[str, Any]) -> 
     )  # behind all packages, see miniature_queue
     from miniature_measures import by_skill, reward_accuracy
 
-    from fusechat.tables import read_json, read_jsonl
+    from fusechat.files import read_json, read_jsonl
 
     units = {unit.name for unit in result.plan.units}
     logs = {

@@ -25,8 +25,8 @@ from miniature_variants import (
 
 from fusechat.digests import digest
 from fusechat.environment import library_versions
+from fusechat.files import append_jsonl, mend_torn_line, read_jsonl, write_atomic
 from fusechat.miniature.world import VERSION
-from fusechat.tables import append_jsonl, mend_torn_line, read_jsonl, write_atomic
 
 SHIPPED, MINI = 1, "mini"
 """Pretraining seed and size of the zoo that the recipe names."""

@@ -13,8 +13,8 @@ from miniature_queue import Queue, say
 from miniature_runs import BASE
 from miniature_variants import SFT_TRIAL, TRIED_AS, Settings, best_trial, sft_trials, trials
 
+from fusechat.files import read_json, write_json
 from fusechat.miniature.world import VERSION
-from fusechat.tables import read_json, write_json
 
 SEEDS = (100, 101)
 """Pipeline seeds of the trials; no run on test prompts has them."""

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from fusechat.cli import main
-from fusechat.tables import read_json
+from fusechat.files import read_json
 
 GOOD = """\
 name: small

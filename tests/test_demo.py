@@ -17,10 +17,11 @@ import pytest
 import yaml
 
 from browser_page import chromium, numbers_on, open_everything, printed
+from fusechat.files import read_json
 from fusechat.miniature.specs import MODELS, SOURCES
 from fusechat.planner import plan
 from fusechat.recipe import load_recipe
-from fusechat.tables import read_json, read_table
+from fusechat.tables import read_table
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "mini.yaml"

@@ -8,7 +8,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).resolve().parent.parent / "src" / "fusechat"
 LAYERS = [
     {"digests", "errors", "faultpoints", "records", "environment", "progress", "settings",
-     "log_files", "budget"},
+     "log_files", "budget", "files"},
     {"parts", "groups", "tables", "locks", "columns", "chat", "children", "local_models", "sandbox",
      "licences", "executors", "losses", "metrics", "miniature",
      "hub_sets"},

@@ -13,8 +13,9 @@ import fusechat
 from fusechat.chat import encode_chat, load_tokenizer, render_prompt
 from fusechat.exports import export_trl
 from fusechat.records import Demonstration
+from fusechat.stages.train_rows import encode_rows
 from fusechat.tables import read_table
-from fusechat.training.examples import Example, encode_rows
+from fusechat.training.examples import Example
 from tiny_models import FAMILIES, tiny_model, tiny_reward_model
 
 ASKED = "What is C#?\n<extra_id_1>Assistant\nA language.\n<extra_id_1>User\nAnd Java?"

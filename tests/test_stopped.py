@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from fusechat import runner
+from fusechat.files import read_json, write_json
 from fusechat.planner import Plan, Unit, plan, standing
 from fusechat.recipe import Recipe, read_recipe
 from fusechat.stages.context import UnitContext
-from fusechat.tables import read_dicts, read_json, write_json
+from fusechat.tables import read_dicts
 from kill_lab import RECIPE
 from running import results
 from stub_parts import Inline

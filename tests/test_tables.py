@@ -8,18 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusechat.files import append_jsonl, mend_torn_line, read_jsonl, write_atomic
 from fusechat.records import Dropped, Pair, Prompt, Score
-from fusechat.tables import (
-    append_jsonl,
-    mend_torn_line,
-    read_dicts,
-    read_jsonl,
-    read_table,
-    shards,
-    table_info,
-    write_atomic,
-    write_table,
-)
+from fusechat.tables import read_dicts, read_table, shards, table_info, write_table
 
 
 def prompts(count: int) -> list[Prompt]:

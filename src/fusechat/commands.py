@@ -14,13 +14,14 @@ import yaml
 
 from fusechat.budget import Limits, spent_lines
 from fusechat.errors import Fault, RecipeError
+from fusechat.files import read_json
 from fusechat.locks import lock_holder
 from fusechat.parts import describe, part_class, part_names
 from fusechat.planner import Plan, plan
 from fusechat.recipe import Recipe, load_cluster, read_recipe, recipe_text
 from fusechat.runner import Options, run_folder, write_report
 from fusechat.runner import run as run_recipe
-from fusechat.tables import count_rows, read_dicts, read_json, shards
+from fusechat.tables import count_rows, read_dicts, shards
 
 
 def _settings(pairs: list[str]) -> dict[str, Any]:

@@ -67,6 +67,8 @@ class Choice:
     response_id: str
     score: float | None
     reason: str
+    weight: float = 1.0
+    """What the row's loss is multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,23 @@ class PairChoice:
     rejected_score: float | None
     margin: float | None
     reason: str
+    weight: float = 1.0
+    """What the row's loss is multiplied by."""
+
+
+@dataclass(frozen=True)
+class TripleChoice:
+    """A source's response, and a better and a worse one of the target itself."""
+
+    source_chosen_id: str
+    target_chosen_id: str
+    rejected_id: str
+    source_chosen_score: float | None
+    target_chosen_score: float | None
+    rejected_score: float | None
+    margin: float | None
+    reason: str
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import pkgutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -33,14 +32,18 @@ from fusechat.groups import PairChoice as PairChoice
 from fusechat.groups import Refusal as Refusal
 from fusechat.groups import Seen as Seen
 from fusechat.groups import Selection as Selection
+from fusechat.groups import TripleChoice as TripleChoice
 from fusechat.groups import select_each
+from fusechat.records import SIDES as SIDES
 from fusechat.records import Candidate, Prompt, Request
+from fusechat.records import RowType as RowType
 from fusechat.settings import CONTENT as CONTENT
 from fusechat.settings import MODEL, model_fault
 from fusechat.settings import SPEED as SPEED
 from fusechat.settings import ContentPath as ContentPath
 from fusechat.settings import ModelName as ModelName
 from fusechat.settings import Where as Where
+from fusechat.settings import package_fault as package_fault
 from fusechat.settings import settings_key as settings_key
 
 if TYPE_CHECKING:
@@ -91,16 +94,6 @@ class Part(BaseModel):
                 yield name, f"there is nothing at {value}. Give a path relative to the recipe."
             elif MODEL in info.metadata and (fault := model_fault(value)):
                 yield name, fault
-
-
-def package_fault(package: str, extra: str) -> str | None:
-    """Why an optional package cannot be used, with the mend; None where it is installed."""
-    if importlib.util.find_spec(package) is not None:
-        return None
-    return (
-        f"the package '{package}' is needed and not installed. Install it with: "
-        f"pip install 'fusechat[{extra}]'"
-    )
 
 
 Work = Callable[[Iterator[Any]], Iterator[Any]]
@@ -186,7 +179,7 @@ class Annotator(RowPart):
 class Strategy(Part):
     """Picks from one prompt's responses; pure, and blind to their order."""
 
-    emits: ClassVar[Literal["Demonstration", "Pair"]]
+    emits: ClassVar[RowType]
     mixes_sources: ClassVar[bool] = False
     """Whether a pick needs responses of two sources, so that no source gives one alone."""
 
@@ -228,12 +221,20 @@ class Strategy(Part):
 class Loss(Part):
     """A loss as a pure function of summed log-probabilities; it never sees the model."""
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]]
+    consumes: ClassVar[RowType]
     needs_reference: ClassVar[bool] = False
-    reduction: ClassVar[Literal["rows", "tokens"]] = "rows"
-    """What a step divides its summed row losses by: its rows, or all their summed tokens."""
+    needs_sources: ClassVar[bool] = False
+    """Whether it reads log-probabilities that the sources give to the responses."""
+    reduction: ClassVar[Literal["rows", "tokens", "weights", "weighted_tokens"]] = "rows"
+    """What a step divides the sum of its weighted row losses by: its rows, its summed tokens, the
+    sum of its rows' weights, or the sum of weight x tokens."""
     counted: ClassVar[tuple[str, ...] | None] = None
     """Whose tokens `reduction: tokens` counts, for example `("chosen",)`; None: of all sides."""
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """Names of the responses of the rows that it learns from, in their order."""
+        return SIDES[self.consumes]
 
     def __call__(
         self,
@@ -243,9 +244,12 @@ class Loss(Part):
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Loss of each row `[rows]` and metrics of each row `[rows]`.
 
-        `logps`: nats, summed over the response tokens, `[rows]`; keys `response` (SFT), or
-        `chosen`, `rejected` and, with a reference, `reference_chosen`, `reference_rejected`.
-        `lengths`: number of summed tokens, the end-of-turn token included, `[rows]`.
+        `logps`: nats, summed over the response tokens, `[rows]`; keys are the sides of the row
+        (`SIDES`: `response`; or `chosen`, `rejected`; ...) and, with a reference,
+        `reference_<side>`. `lengths`: number of summed tokens, the end-of-turn token included,
+        `[rows]`, by side. Where `needs_sources`, both also have `sources_<side>`, `[rows,
+        sources]`: what each source gives the response, and the tokens it has in that source's own
+        tokenizer; nan and 0 where a source gave none.
         `progress`: share of training done, in [0, 1].
         """
         raise NotImplementedError(f"{type(self).__name__} must define __call__()")

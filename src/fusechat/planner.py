@@ -16,13 +16,13 @@ from pydantic import BaseModel
 
 from fusechat.digests import digest
 from fusechat.errors import FusechatError
+from fusechat.files import read_json
 from fusechat.parts import Part, load_part
 from fusechat.recipe import Recipe
 from fusechat.recipe_checks import evaluated_models
 from fusechat.settings import settings_key
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
 from fusechat.stages.evaluate import EvaluateTask
-from fusechat.tables import read_json
 
 Kind = Literal[
     "prompts",

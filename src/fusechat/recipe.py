@@ -23,7 +23,7 @@ from fusechat.stages.decontaminate import DecontaminateSettings
 from fusechat.stages.describe import DescribeSettings
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
 from fusechat.stages.evaluate import EvaluateSettings
-from fusechat.training.settings import DpoSettings, SftSettings
+from fusechat.stages.train_settings import DpoSettings, SftSettings
 
 
 class Target(BaseModel):

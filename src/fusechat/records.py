@@ -246,6 +246,36 @@ class Pair(Record):
         return tuple(dict.fromkeys(both))
 
 
+class Triple(Record):
+    """One row of WRPO (arXiv 2412.03187): a source's best response and the target's own best and
+    worst, of which the last is rejected."""
+
+    prompt_id: str
+    messages: tuple[Message, ...]
+    source_chosen: str
+    """The best response of the sources."""
+    target_chosen: str
+    """The best of the target's own responses."""
+    rejected: str
+    """The worst of the target's own responses."""
+    source_chosen_id: str
+    target_chosen_id: str
+    rejected_id: str
+    source: str
+    """The source of `source_chosen`."""
+    target_source: str
+    """The recipe's name of the on-policy source that gave the other two."""
+    origin: str
+    domain: str
+    source_chosen_score: float | None = None
+    target_chosen_score: float | None = None
+    rejected_score: float | None = None
+    margin: float | None = None
+    """target_chosen_score - rejected_score, in the annotator's units."""
+    reason: str = ""
+    weight: float = 1.0
+
+
 class Dropped(Record):
     """A prompt (or row) that gave nothing, and why. Dropped rows are kept, never lost."""
 
@@ -258,3 +288,12 @@ class Dropped(Record):
     """Short and countable: the same words for the same cause."""
     details: str | None = None
     """JSON with this row's own numbers."""
+
+
+RowType = Literal["Demonstration", "Pair", "Triple"]
+SIDES: dict[RowType, tuple[str, ...]] = {
+    "Demonstration": ("response",),
+    "Pair": ("chosen", "rejected"),
+    "Triple": ("source_chosen", "target_chosen", "rejected"),
+}
+"""Names of the responses of a row, in the order in which training keeps them."""

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fusechat.errors import FusechatError
+from fusechat.files import read_json
 from fusechat.planner import Plan, Unit
 from fusechat.records import Demonstration, Dropped, Pair, Prompt, Record, Response, Score
 from fusechat.stages.decontaminate import Contaminated
 from fusechat.stages.describe_pairs import NearDuplicate
 from fusechat.stages.evaluate import ItemResult
-from fusechat.tables import read_json, read_table
+from fusechat.tables import read_table
 
 R = TypeVar("R", bound=Record)
 ROW_TYPES: dict[str, type[Record]] = {

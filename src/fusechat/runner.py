@@ -19,6 +19,7 @@ from fusechat.environment import environment, library_versions
 from fusechat.errors import FusechatError, StaleInputError
 from fusechat.executors.rows import RowExecutor, failed
 from fusechat.faultpoints import reach
+from fusechat.files import read_json, write_atomic, write_json
 from fusechat.forecast.held import tally_of
 from fusechat.forecast.limits import check_limits, open_budget
 from fusechat.locks import workspace_lock
@@ -37,12 +38,7 @@ from fusechat.records import Response, Score
 from fusechat.results import RunResult as RunResult
 from fusechat.results import UnitResult as UnitResult
 from fusechat.stages.context import UnitContext
-from fusechat.tables import (
-    read_json,
-    read_table,
-    write_atomic,
-    write_json,
-)
+from fusechat.tables import read_table
 from fusechat.unit_contexts import (
     check_places,
     open_executor,

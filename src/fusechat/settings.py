@@ -7,12 +7,13 @@ only, see `stages/entries.py`), *where and how fast* (in no key: `Where`, and se
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import typing
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo
 from pydantic.functional_validators import BeforeValidator
@@ -41,7 +42,15 @@ class Where(BaseModel):
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, or `auto`: the first accelerator, else the CPU."""
     micro_batch_size: int | None = Field(default=None, ge=1)
-    """Training rows per forward pass; none means the trainer chooses."""
+    """Training rows per forward pass of the padded engine; none means the trainer chooses."""
+    micro_batch_tokens: int | None = Field(default=None, ge=1)
+    """Training tokens per forward pass of the packed engine; none: what the device has room for."""
+    attention: Literal["auto", "buckets", "flex", "varlen"] = "auto"
+    """How the packed engine attends; `auto`: the fastest that agrees with `buckets` here."""
+    ranks: int = Field(default=1, ge=1)
+    """Processes of this machine that a training unit runs on, one for each GPU."""
+    sharding: Literal["none", "fsdp2"] = "none"
+    """Whether every rank of a training unit holds the whole model, or its share of it (FSDP 2)."""
     base_urls: tuple[str, ...] = ()
     """Servers of an `endpoint`, such as `http://10.0.0.7:8000/v1`; without it the recipe's."""
     api_key_env: str | None = None
@@ -194,4 +203,14 @@ def model_fault(value: str) -> str | None:
     return (
         f"'{value}' is neither a folder beside the recipe nor in the local hub cache. "
         f"{FETCH} {value}"
+    )
+
+
+def package_fault(package: str, extra: str) -> str | None:
+    """Why an optional package cannot be used, with the mend; None where it is installed."""
+    if importlib.util.find_spec(package) is not None:
+        return None
+    return (
+        f"the package '{package}' is needed and not installed. Install it with: "
+        f"pip install 'fusechat[{extra}]'"
     )

@@ -10,9 +10,10 @@ from typing import Any
 from fusechat.digests import digest_path
 from fusechat.errors import DamagedError
 from fusechat.executors.adopted import Adopted
+from fusechat.files import read_json, write_atomic
 from fusechat.planner import Unit
 from fusechat.records import Response, Score
-from fusechat.tables import read_dicts, read_json, shards, table_info, write_atomic
+from fusechat.tables import read_dicts, shards, table_info
 
 SET_ASIDE = "set-aside"
 """Rows made from other inputs than the present ones wait here to be adopted."""

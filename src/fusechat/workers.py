@@ -18,13 +18,13 @@ from typing import Any, TextIO
 from fusechat.errors import FusechatError, StaleInputError
 from fusechat.executors.leases import link_new
 from fusechat.executors.rows import JobResult, RowExecutor
+from fusechat.files import read_json, write_json
 from fusechat.locks import lock_holder
 from fusechat.planner import Plan, Unit, content_digest, standing, wanted_units
 from fusechat.planner import plan as make_plan
 from fusechat.progress import Progress
 from fusechat.recipe import Cluster, Recipe
 from fusechat.stages.rowwise import work as work_on
-from fusechat.tables import read_json, write_json
 from fusechat.unit_contexts import open_executor, resolved, unit_context, where_of
 from fusechat.unit_folders import REFRESHED, check_whole, same_rows, unit_said
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from fusechat.executors.adopted import Adopted
+from fusechat.files import append_jsonl
 from fusechat.records import Prompt, Request, Response, Score
-from fusechat.tables import append_jsonl, write_table
+from fusechat.tables import write_table
 
 
 def response(name: str, text: str, failed: bool = False) -> Response:

@@ -17,9 +17,10 @@ from fusechat.executors import ledger
 from fusechat.executors.leases import Leases
 from fusechat.executors.rows import Batch, JobResult
 from fusechat.executors.shards import MOST_ROWS, STREAM_CHUNK, chunks, cuts
+from fusechat.files import append_jsonl
 from fusechat.parts import Where
 from fusechat.records import Prompt, Response
-from fusechat.tables import append_jsonl, read_table, rows_in, shards
+from fusechat.tables import read_table, rows_in, shards
 from fusechat.unit_folders import made_tables
 from ledger_lab import Watched, asked, do, job, named, table
 from stub_parts import Inline

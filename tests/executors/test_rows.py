@@ -11,13 +11,14 @@ from fusechat.digests import digest
 from fusechat.errors import PartError
 from fusechat.executors.local import LocalExecutor
 from fusechat.executors.rows import RowJob, answers_of, run_job
+from fusechat.files import append_jsonl
 from fusechat.parts import Source, Where
 from fusechat.progress import quiet
 from fusechat.records import Prompt, Request, Response
 from fusechat.sources.endpoint import Endpoint
 from fusechat.sources.hf import Hf
 from fusechat.sources.vllm import Vllm
-from fusechat.tables import append_jsonl, read_table, shards
+from fusechat.tables import read_table, shards
 from outside_parts import InBatches, Naughty, Shout
 from ray_parts import Gone
 from stub_parts import Hoard

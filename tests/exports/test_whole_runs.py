@@ -227,7 +227,7 @@ def test_a_damaged_table_is_not_exported(lab: Path) -> None:
 
 def test_the_model_is_copied_with_its_card_and_a_full_folder_is_refused(tmp_path: Path) -> None:
     from fusechat.exports.model import export_model
-    from fusechat.tables import write_json
+    from fusechat.files import write_json
 
     result = a_run(tmp_path, PLAIN)
     planned = result.plan

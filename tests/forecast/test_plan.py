@@ -12,13 +12,13 @@ import yaml
 from fusechat.budget import Limits
 from fusechat.cli import main
 from fusechat.errors import RecipeError
+from fusechat.files import read_json
 from fusechat.forecast.known import pilot_measures
 from fusechat.forecast.pilots import pilot_settings
 from fusechat.planner import plan as make_plan
 from fusechat.recipe import Cluster, Recipe, load_recipe
 from fusechat.results import RunResult
 from fusechat.runner import Options, run
-from fusechat.tables import read_json
 
 PROMPTS = 120
 BUILD = {

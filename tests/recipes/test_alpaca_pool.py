@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from fusechat.errors import RecipeError
+from fusechat.files import read_json
 from fusechat.metrics.words import words_of
 from fusechat.recipe import load_recipe
 from fusechat.runner import RunResult, run
-from fusechat.tables import read_json
 
 RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "alpaca-pool.yaml"
 FILES = {

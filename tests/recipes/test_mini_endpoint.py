@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import yaml
 
+from fusechat.files import read_json
 from fusechat.planner import plan
 from fusechat.recipe import load_recipe
 from fusechat.records import Response
-from fusechat.tables import read_json, read_table
+from fusechat.tables import read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "mini-endpoint.yaml"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from fusechat import report, tables
+from fusechat import files, report
 
 
 @pytest.fixture(scope="session")
@@ -38,7 +38,7 @@ def whole(made: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
 def analysis(whole: tuple[Path, Path]) -> Mapping[str, Any]:
     """What the build of that run says about itself. Read only."""
     (path,) = whole[1].glob("build-*/analysis.json")
-    found: Mapping[str, Any] = tables.read_json(path)
+    found: Mapping[str, Any] = files.read_json(path)
     return found
 
 

@@ -11,7 +11,7 @@ import pytest
 from tests.report.analysed import Maker
 
 from browser_page import chromium, numbers_on, open_everything, printed
-from fusechat import report, tables
+from fusechat import files, report
 from fusechat.report.collect import collect
 from fusechat.report.render import render
 
@@ -68,7 +68,7 @@ def test_the_tables_numbers_are_those_of_metrics_json(
     browser: Any, page_file: Path, whole: tuple[Path, Path]
 ) -> None:
     (folder,) = (whole[1] / "evaluate").glob("compare-*")
-    metrics = tables.read_json(folder / "metrics.json")
+    metrics = files.read_json(folder / "metrics.json")
     seen = set()
     for task, model, against, field, text in numbers_on(browser, page_file):
         assert text == printed(metrics, task, model, against, field), (task, model, against, field)
@@ -94,7 +94,7 @@ def test_a_page_with_a_win_rate_fits_and_asks_for_nothing(
 def test_a_win_rates_numbers_are_those_of_metrics_json(
     browser: Any, graded: tuple[Path, Path]
 ) -> None:
-    metrics = tables.read_json(next(graded[1].glob("evaluate/compare-*/metrics.json")))
+    metrics = files.read_json(next(graded[1].glob("evaluate/compare-*/metrics.json")))
     fields = set()
     for task, model, against, field, text in numbers_on(browser, graded[0]):
         assert text == printed(metrics, task, model, against, field), (task, model, against, field)

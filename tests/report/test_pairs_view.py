@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from fusechat import report, tables
+from fusechat import files, report
 from fusechat.report import pairs_view
 from fusechat.report.collect import Findings, collect
 from fusechat.report.figures import share, word_kinds, word_parts
@@ -177,7 +177,7 @@ def test_an_analysis_of_another_format_is_left_out(tmp_path: Path, made: ModuleT
     space = made.Workspace(tmp_path)
     made.build_data(space)
     path = space.folder("build") / "analysis.json"
-    tables.write_json(path, tables.read_json(path) | {"format": 99})
+    files.write_json(path, files.read_json(path) | {"format": 99})
     assert 'id="why"' not in report.write(space.run(), tmp_path).read_text()
 
 

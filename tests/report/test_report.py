@@ -12,7 +12,7 @@ import pytest
 from markupsafe import Markup
 
 import fusechat
-from fusechat import report, tables
+from fusechat import files, report, tables
 from fusechat.metrics.text import raw_score
 from fusechat.records import Dropped, Pair, Prompt
 from fusechat.report.collect import collect, quantiles
@@ -138,7 +138,7 @@ def test_a_real_run_explains_its_pairs(tmp_path: Path) -> None:
     text = page.read_text(encoding="utf-8")
     Page(text)
     (path,) = tmp_path.glob("build-*/analysis.json")
-    chat = tables.read_json(path)["domains"]["chat"]
+    chat = files.read_json(path)["domains"]["chat"]
     funnel, window = chat["funnel"], chat["windows"]
     assert f'aria-label="chat: SFT {funnel["sft_prompts"]}, DPO {funnel["dpo_prompts"]}' in text
     assert f"{window['kept']} of {window['prompts']} prompts have a pair" in text
@@ -187,11 +187,11 @@ def test_an_evaluation_without_sources_and_with_nothing_scored_has_a_page(
     space = made.Workspace(tmp_path)
     made.build_evaluation(space, {"target": (0.5,)}, {"only": 4})
     folder = space.folder("evaluate/compare")
-    metrics = tables.read_json(folder / "metrics.json")
+    metrics = files.read_json(folder / "metrics.json")
     entry = metrics["tasks"]["only"]["models"]["target"]
     entry |= {"accuracy": None, "accuracy_strict": None, "low": None, "high": None}
     entry |= {"accuracy_missing": "none of 4 items was scored", "mean_tokens": None}
-    tables.write_json(folder / "metrics.json", metrics)
+    files.write_json(folder / "metrics.json", metrics)
     text = report.write(space.run(), tmp_path).read_text()
     Page(text)
     assert "none of 4 items was scored" in text

@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.report.analysed import Maker
 
-from fusechat import tables
+from fusechat import files, tables
 from fusechat.digests import digest
 from fusechat.parts import Where
 from fusechat.progress import quiet
@@ -88,16 +88,16 @@ class Workspace:
             "unit": name, "key": key, "tables": entries, "counts": {}, "seconds": seconds,
             "inputs": {}, "libraries": LIBRARIES,
         }  # fmt: skip
-        tables.write_json(folder / "manifest.json", manifest)
+        files.write_json(folder / "manifest.json", manifest)
         self.units.append({"name": name, "folder": f"{name}-{key}", "key": key})
         return folder
 
     def run(self, recipe: str = RECIPE, name: str = "mini") -> Path:
         """The run's folder, with its plan."""
         folder = self.root / "runs" / f"{name}-5d0c"
-        tables.write_json(folder / "plan.json", {"recipe": name, "units": self.units})
-        tables.write_json(folder / "environment.json", {"platform": "Linux x86_64", "cpus": 2})
-        tables.write_atomic(folder / "recipe.yaml", recipe.encode())
+        files.write_json(folder / "plan.json", {"recipe": name, "units": self.units})
+        files.write_json(folder / "environment.json", {"platform": "Linux x86_64", "cpus": 2})
+        files.write_atomic(folder / "recipe.yaml", recipe.encode())
         return folder
 
 
@@ -120,7 +120,7 @@ def build_data(space: Workspace, analysed: bool = True) -> None:
     _say_self_test(space.folder("annotate/reward"))
     if analysed:
         found = Maker(list(SOURCES)).analysis(DOMAINS)
-        tables.write_json(space.folder("build") / "analysis.json", found)
+        files.write_json(space.folder("build") / "analysis.json", found)
 
 
 def _code_scores(responses: Sequence[Response], prompts: Mapping[str, Prompt]) -> Iterator[Score]:
@@ -144,9 +144,9 @@ SELF_TEST = {"dtype": "bfloat16", "way": "shared", "conversations": 9, "spread":
 
 
 def _say_self_test(folder: Path) -> None:
-    manifest = tables.read_json(folder / "manifest.json")
+    manifest = files.read_json(folder / "manifest.json")
     manifest["counts"]["self_test"] = SELF_TEST | {"least_margin": 0.01}
-    tables.write_json(folder / "manifest.json", manifest)
+    files.write_json(folder / "manifest.json", manifest)
 
 
 def _prompts(space: Workspace) -> list[Prompt]:
@@ -293,8 +293,8 @@ def build_training(space: Workspace) -> None:
         for step in range(1, 31)
     ]  # fmt: skip
     dpo_rows += [{"step": s, "rows": 8, "eval_loss": 0.7 * math.exp(-s / 40)} for s in (10, 20, 30)]
-    tables.append_jsonl(sft / "metrics.jsonl", *sft_rows)
-    tables.append_jsonl(dpo / "metrics.jsonl", *dpo_rows)
+    files.append_jsonl(sft / "metrics.jsonl", *sft_rows)
+    files.append_jsonl(dpo / "metrics.jsonl", *dpo_rows)
 
 
 def build_evaluation(

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from fusechat import tables
+from fusechat import files, tables
 from fusechat.digests import digest
 from fusechat.parts import Where
 from fusechat.progress import quiet
@@ -56,7 +56,7 @@ class World:
                 log=logging.getLogger("test"),
             )
         )  # fmt: skip
-        return counts, tables.read_json(folder / "metrics.json")
+        return counts, files.read_json(folder / "metrics.json")
 
     def items(self) -> list[ItemResult]:
         return list(tables.read_table(self.root / "compare" / "items", ItemResult))

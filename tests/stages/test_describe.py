@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from fusechat.errors import RecipeError
+from fusechat.files import read_json
 from fusechat.metrics.duplicate_counts import KINDS
 from fusechat.metrics.texts_glossary import GLOSSARY
 from fusechat.metrics.texts_table import format_texts
@@ -26,7 +27,6 @@ from fusechat.runner import Options, RunResult, run
 from fusechat.stages.context import UnitContext
 from fusechat.stages.describe import DescribeSettings, describe
 from fusechat.stages.describe_pairs import NearDuplicate
-from fusechat.tables import read_json
 from running import finish
 from tiny_models import tiny_tokenizer
 

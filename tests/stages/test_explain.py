@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from fusechat.errors import RecipeError
+from fusechat.files import write_json
 from fusechat.records import Prompt
 from fusechat.stages.build import build
 from fusechat.stages.context import UnitContext
 from fusechat.stages.explain import as_text, dropped_rows, explain_prompt
 from fusechat.stages.explain_details import as_line
-from fusechat.tables import write_json
 
 
 def explained(context: UnitContext, prompt: Prompt) -> dict[str, Any]:

@@ -27,12 +27,13 @@ from transformers import AutoModelForCausalLM
 
 from fusechat.chat import load_tokenizer
 from fusechat.errors import TrainingError
+from fusechat.files import read_jsonl
 from fusechat.losses.chosen_likelihood import ChosenLikelihood
 from fusechat.losses.dpo import Dpo
 from fusechat.records import Demonstration, Dropped
 from fusechat.stages.train import train_dpo, train_sft
-from fusechat.tables import read_jsonl, read_table, write_table
-from fusechat.training.settings import DpoSettings, SftSettings
+from fusechat.stages.train_settings import DpoSettings, SftSettings
+from fusechat.tables import read_table, write_table
 
 STEPS: dict[str, Any] = {"global_batch_size": 8, "learning_rate": 5e-3, "warmup_steps": 1}
 
@@ -138,9 +139,9 @@ def test_the_reference_is_made_once_and_used_again(tmp_path: Path, base: Path, b
     unit = tmp_path / "unit"
     context = context_of(unit, base, build, DpoSettings(**STEPS, save_steps=2))
     train_dpo(context)
-    written = (unit / "reference" / "00000.parquet").stat().st_mtime_ns
+    written = (unit / "reference" / "logps.safetensors").stat().st_mtime_ns
     train_dpo(context)
-    assert (unit / "reference" / "00000.parquet").stat().st_mtime_ns == written
+    assert (unit / "reference" / "logps.safetensors").stat().st_mtime_ns == written
 
 
 def test_rows_that_are_too_long_are_dropped_and_counted(

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from tests.stages.evaluated import World
 
 from fusechat.errors import PartError, RecipeError
+from fusechat.files import read_json
 from fusechat.metrics.text import format_table
 from fusechat.planner import plan
 from fusechat.recipe import load_recipe
@@ -19,7 +20,7 @@ from fusechat.runner import run
 from fusechat.stages.evaluate import EvaluateSettings
 from fusechat.stages.evaluate_items import ItemResult
 from fusechat.stages.evaluate_settings import WinRate
-from fusechat.tables import read_json, read_table
+from fusechat.tables import read_table
 
 HALF = {"value": 0.5, "low": 0.5, "high": 0.5}
 

@@ -10,9 +10,9 @@ import torch
 from training_tiny import bytes_of, make_model, make_tokenizer
 
 from fusechat.errors import TrainingError
+from fusechat.stages.train_settings import SftSettings
 from fusechat.training.checkpoints import Checkpoints, restore_optimizer
 from fusechat.training.models import load_model, make_optimizer, publish, without_bars
-from fusechat.training.settings import SftSettings
 
 CPU = torch.device("cpu")
 

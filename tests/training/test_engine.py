@@ -17,6 +17,7 @@ from fusechat.parts import Loss
 from fusechat.training.engine import PaddedEngine, StepResult
 from fusechat.training.examples import Example
 from fusechat.training.ranks import Ranks
+from fusechat.training.reference import Known
 
 CPU = torch.device("cpu")
 LOSSES = (Sft(), Dpo(beta=0.5), LengthNormalizedDpo(), ChosenLikelihood())
@@ -28,7 +29,7 @@ def _step(
     engine = PaddedEngine(model, loss, ranks or Ranks(CPU), size)
     zeros = torch.full((len(examples), 2), -20.0)
     model.zero_grad()
-    result = engine.backward(examples, zeros if loss.needs_reference else None, 0.0)
+    result = engine.backward(examples, Known(zeros if loss.needs_reference else None), 0.0)
     return result, [parameter.grad.clone() for parameter in model.parameters()]
 
 
@@ -144,7 +145,7 @@ def test_at_the_reference_the_first_step_is_ln_2_exactly() -> None:
     model, examples = make_model(), random_examples(9, 2)
     for loss in (Dpo(), LengthNormalizedDpo()):
         engine = PaddedEngine(copy.deepcopy(model), loss, Ranks(CPU), 4)
-        result = engine.backward(examples, engine.logps(examples), 0.0)
+        result = engine.backward(examples, Known(engine.logps(examples)), 0.0)
         means = dict(zip(result.names, result.sums.tolist(), strict=True))
         assert means["loss"] == pytest.approx(0.6931471805599453, rel=1e-7)
         assert means["margins"] == 0.0

@@ -9,7 +9,7 @@ import torch
 from training_tiny import random_examples
 
 from fusechat.errors import TrainingError
-from fusechat.tables import read_jsonl
+from fusechat.files import read_jsonl
 from fusechat.training.engine import StepResult
 from fusechat.training.metrics import MetricsLog, refuse_non_finite, step_means
 

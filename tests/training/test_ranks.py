@@ -12,8 +12,8 @@ import pytest
 import torch
 from training_tiny import pairs, save_base, save_build
 
+from fusechat.files import read_jsonl
 from fusechat.parts import Where
-from fusechat.tables import read_jsonl
 from fusechat.training.ranks import find_ranks
 
 CODE = """

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import get_scheduler
 
+from fusechat.stages.train_settings import DpoSettings, SftSettings
 from fusechat.training.schedule import Schedule
-from fusechat.training.settings import DpoSettings, SftSettings
 
 
 def test_the_papers_dpo_run_has_501_steps_51_of_warm_up_and_saves_at_100_to_500() -> None:

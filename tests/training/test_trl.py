@@ -17,6 +17,7 @@ from fusechat.parts import Loss
 from fusechat.training.engine import PaddedEngine
 from fusechat.training.examples import Example, Text
 from fusechat.training.ranks import Ranks
+from fusechat.training.reference import Known
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CPU = torch.device("cpu")
@@ -54,7 +55,7 @@ def _examples(ids: torch.Tensor, mask: torch.Tensor, width: torch.Tensor) -> lis
 def _ours(
     model: Any, loss: Loss, examples: list[Example], reference: torch.Tensor | None
 ) -> tuple[float, list[torch.Tensor]]:
-    result = PaddedEngine(model, loss, Ranks(CPU), 2).backward(examples, reference, 0.0)
+    result = PaddedEngine(model, loss, Ranks(CPU), 2).backward(examples, Known(reference), 0.0)
     return result.sums[0].item(), [parameter.grad for parameter in model.parameters()]
 
 

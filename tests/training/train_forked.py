@@ -20,8 +20,8 @@ from training_tiny import context_of, make_model
 from fusechat.chat import load_tokenizer
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.stages.train import train_dpo, train_sft
+from fusechat.stages.train_settings import DpoSettings, SftSettings
 from fusechat.training.models import load_model, make_optimizer
-from fusechat.training.settings import DpoSettings, SftSettings
 
 STEPS = {"global_batch_size": 6, "num_train_epochs": 2, "save_steps": 2, "learning_rate": 3e-3}
 SETTINGS = {"sft": SftSettings(**STEPS), "dpo": DpoSettings(**STEPS, loss=LengthNormalizedDpo())}

@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
+from fusechat.files import read_json
 from fusechat.licences import Licence, licence_in_folder, licence_of, licence_tagged
 from fusechat.local_models import model_name
 from fusechat.settings import HUB_NAME
-from fusechat.tables import read_json
 
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens",
             "max_tokens", "seeds", "samples")  # fmt: skip

@@ -10,8 +10,8 @@ from typing import Any
 from fusechat.cards import text
 from fusechat.cards.lineage import Lineage, Model, lineage
 from fusechat.cards.text import cell, table
+from fusechat.files import write_atomic
 from fusechat.metrics.text import percent, title
-from fusechat.tables import write_atomic
 
 TRAINED = {"train/sft": "train.sft", "train/dpo": "train.dpo"}
 CARD = "README.md"

@@ -106,7 +106,7 @@ def stage_prompts(tokenizer: Any, config: Any, samplers: Mapping[str, Any]) -> d
 
 
 def _training_prompts(tokenizer: Any, rows: Iterable[Any]) -> list[Any]:
-    from fusechat.training.examples import encode_rows
+    from fusechat.stages.train_rows import encode_rows
 
     out: list[Any] = []
     for one in encode_rows(tokenizer, rows, max_length=1 << 20):

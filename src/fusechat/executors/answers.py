@@ -11,8 +11,9 @@ from pydantic import ValidationError
 
 from fusechat.errors import SourceError
 from fusechat.executors.contract import RowIn, RowOut
+from fusechat.files import read_json, read_jsonl
 from fusechat.records import Record, Request, Response, Score
-from fusechat.tables import read_json, read_jsonl, read_table
+from fusechat.tables import read_table
 
 NOTES = "notes"
 

@@ -20,17 +20,9 @@ from fusechat.executors.contract import Batch, RowJob, RowOut
 from fusechat.executors.leases import Lease, Leases, link_new
 from fusechat.executors.shards import Cut, chunks, cuts
 from fusechat.faultpoints import reach
+from fusechat.files import append_jsonl, sync_folder
 from fusechat.progress import Progress
-from fusechat.tables import (
-    append_jsonl,
-    read_columns,
-    read_table,
-    rows_in,
-    shard_path,
-    shards,
-    sync_folder,
-    write_shard,
-)
+from fusechat.tables import read_columns, read_table, rows_in, shard_path, shards, write_shard
 
 REMEMBERED = 32
 """Shards whose names are kept after they closed, for answers that come twice or late."""

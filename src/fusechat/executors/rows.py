@@ -31,9 +31,10 @@ from fusechat.executors.contract import RowJob as RowJob
 from fusechat.executors.contract import RowOut as RowOut
 from fusechat.executors.contract import StopRule as StopRule
 from fusechat.executors.ledger import Ledger
+from fusechat.files import write_json
 from fusechat.parts import Where
 from fusechat.progress import Progress
-from fusechat.tables import count_rows, write_json
+from fusechat.tables import count_rows
 
 
 def run_job(

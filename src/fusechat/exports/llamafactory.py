@@ -18,8 +18,9 @@ import yaml
 from fusechat.cards.data_card import Part, data_card
 from fusechat.cards.lineage import Lineage
 from fusechat.errors import Fault, RecipeError
-from fusechat.tables import read_dicts, sync_folder, write_atomic, write_json
-from fusechat.training.settings import DpoSettings, SftSettings, TrainingSettings
+from fusechat.files import sync_folder, write_atomic, write_json
+from fusechat.stages.train_settings import DpoSettings, SftSettings, TrainingSettings
+from fusechat.tables import read_dicts
 
 LOSSES = {"dpo": "sigmoid"}
 """Our preference losses -> its `pref_loss`. It also knows hinge, ipo, kto_pair, orpo and simpo,

@@ -8,7 +8,7 @@ from pathlib import Path
 from fusechat.cards.lineage import Lineage
 from fusechat.cards.model_card import CARD, TRAINED, model_card
 from fusechat.errors import Fault, RecipeError
-from fusechat.tables import sync_folder, write_atomic
+from fusechat.files import sync_folder, write_atomic
 
 
 def export_model(run: Lineage, out: Path) -> tuple[str, list[str]]:

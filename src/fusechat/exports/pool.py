@@ -19,8 +19,9 @@ import pyarrow as pa
 from fusechat.cards.data_card import Part, data_card
 from fusechat.cards.lineage import Lineage
 from fusechat.exports._lookup import Lookup, batched
+from fusechat.files import write_atomic
 from fusechat.records import Dropped, Message, Prompt
-from fusechat.tables import TableWriter, arrow_schema, read_dicts, shards, write_atomic
+from fusechat.tables import TableWriter, arrow_schema, read_dicts, shards
 
 SHARD_ROWS = 10_000
 _AT_ONCE = 500

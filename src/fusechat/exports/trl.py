@@ -20,8 +20,9 @@ import pyarrow.parquet as pq
 from fusechat.cards.data_card import Part, data_card
 from fusechat.cards.lineage import Lineage
 from fusechat.faultpoints import reach
+from fusechat.files import sync_folder, write_atomic
 from fusechat.records import Demonstration, Pair, Record
-from fusechat.tables import arrow_schema, read_dicts, sync_folder, write_atomic
+from fusechat.tables import arrow_schema, read_dicts
 
 ROWS_AT_ONCE = 1000
 Row = Mapping[str, Any]

@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.budget import Tally
+from fusechat.files import read_jsonl
 from fusechat.planner import Plan, Unit
 from fusechat.records import Prompt
 from fusechat.stages.candidates import Requests
-from fusechat.tables import read_columns, read_jsonl, read_table, shards
+from fusechat.tables import read_columns, read_table, shards
 
 
 def tally_of(folder: Path) -> Tally:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from fusechat.files import read_json
 from fusechat.forecast.held import prompts_of
 from fusechat.forecast.measures import (
     Measures,
@@ -16,7 +17,6 @@ from fusechat.forecast.measures import (
     measure_yield,
 )
 from fusechat.planner import Plan, Unit
-from fusechat.tables import read_json
 
 FOLDER = "pilots"
 """Of the workspace: one file a pilot."""

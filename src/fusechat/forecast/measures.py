@@ -10,10 +10,11 @@ from typing import Any
 
 from fusechat.budget import Tally
 from fusechat.digests import digest
+from fusechat.files import read_json
 from fusechat.forecast.estimate import Stratum
 from fusechat.planner import Plan, Unit
 from fusechat.records import Prompt
-from fusechat.tables import read_columns, read_dicts, read_json, shards
+from fusechat.tables import read_columns, read_dicts, shards
 
 
 @dataclass(frozen=True)

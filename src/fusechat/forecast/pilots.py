@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from fusechat.files import read_jsonl, write_json
 from fusechat.forecast.held import prompts_of
 from fusechat.forecast.known import FOLDER, measured_units, merged, read_pilot
 from fusechat.forecast.measures import Measures, domains_of, measure_rows, measure_yield
@@ -19,7 +20,7 @@ from fusechat.planner import Plan
 from fusechat.planner import plan as make_plan
 from fusechat.recipe import Cluster, Recipe
 from fusechat.runner import Options, run
-from fusechat.tables import count_rows, read_jsonl, write_json
+from fusechat.tables import count_rows
 
 
 def pilot_settings(recipe: Recipe, count: int) -> dict[str, Any]:

@@ -10,11 +10,12 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from fusechat.files import read_json, read_jsonl
 from fusechat.forecast.held import requests_of
 from fusechat.planner import Plan, Unit
 from fusechat.records import Request
 from fusechat.stages.entries import AnnotatorEntry
-from fusechat.tables import read_dicts, read_json, read_jsonl, shards
+from fusechat.tables import read_dicts, shards
 from fusechat.unit_folders import adoptable
 
 LOOKED_UP = 5000

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from fusechat.losses.dpo import preference_loss
-from fusechat.parts import Loss
+from fusechat.parts import Loss, RowType
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ class ChosenLikelihood(Loss):
     accuracies mean what they mean for `length_normalized_dpo`, and margins the same at beta 1.
     """
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]] = "Pair"
+    consumes: ClassVar[RowType] = "Pair"
     needs_reference: ClassVar[bool] = True
     reduction: ClassVar[Literal["rows", "tokens"]] = "tokens"
     counted: ClassVar[tuple[str, ...] | None] = ("chosen",)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from fusechat.parts import Loss
+from fusechat.parts import Loss, RowType
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ class Dpo(Loss):
     Qwen-2.5-7B and Gemma-2-9B; 0.1 is the value that the DPO paper made common.
     """
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]] = "Pair"
+    consumes: ClassVar[RowType] = "Pair"
     needs_reference: ClassVar[bool] = True
 
     beta: float = Field(default=0.1, gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from fusechat.parts import Loss
+from fusechat.parts import Loss, RowType
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +20,7 @@ class Sft(Loss):
     loss here is its sum in nats, and the step divides by the step's tokens.
     """
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]] = "Demonstration"
+    consumes: ClassVar[RowType] = "Demonstration"
     reduction: ClassVar[Literal["rows", "tokens"]] = "tokens"
 
     def __call__(

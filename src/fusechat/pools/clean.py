@@ -15,8 +15,8 @@ from pathlib import Path
 
 from fusechat.errors import DamagedError
 from fusechat.executors.leases import holder_is_gone
+from fusechat.files import read_json, sync_folder
 from fusechat.locks import workspace_lock
-from fusechat.tables import read_json, sync_folder
 
 GONE = ".removed-"
 """Beginning of a folder's name while it is removed; one that a kill left goes next time."""

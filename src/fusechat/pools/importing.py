@@ -24,11 +24,11 @@ from typing import Any, TextIO
 from fusechat.columns import LOOKED_AT, read_rows
 from fusechat.digests import digest, digest_bytes
 from fusechat.errors import Fault, RecipeError
+from fusechat.files import sync_folder, write_atomic
 from fusechat.pools.layouts import LAYOUTS, Layout
 from fusechat.pools.recipe import starting_recipe
 from fusechat.pools.rows import UNNAMED, Found, Stored, source_name
 from fusechat.settings import PLANNED_MODELS
-from fusechat.tables import sync_folder, write_atomic
 
 AUTO = "auto"
 MOST_SOURCES = 500

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fusechat import tables
+from fusechat import files
 from fusechat.report.collect import collect
 from fusechat.report.render import render
 
@@ -16,5 +16,5 @@ def write(run_folder: Path, workspace: Path) -> Path:
     Raises `FileNotFoundError` where the folder has no `plan.json`.
     """
     path = run_folder / "report.html"
-    tables.write_atomic(path, render(collect(run_folder, workspace)).encode("utf-8", "replace"))
+    files.write_atomic(path, render(collect(run_folder, workspace)).encode("utf-8", "replace"))
     return path

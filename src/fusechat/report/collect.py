@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from fusechat import tables
+from fusechat import files, tables
 from fusechat.records import Pair
 from fusechat.report.answers import Asked, answers
 from fusechat.report.judged import Judge, ScoreBox, SourceRow, Unit, quantiles, responses_and_scores
@@ -88,7 +88,7 @@ class Findings:
 
 def collect(run_folder: Path, workspace: Path) -> Findings:
     """What the report of a run shows. Raises `FileNotFoundError` where it has no plan.json."""
-    plan = tables.read_json(run_folder / "plan.json")
+    plan = files.read_json(run_folder / "plan.json")
     units = tuple(_units(plan, workspace))
     text, settings = _recipe(run_folder)
     domains = _prompt_domains(units)
@@ -111,7 +111,7 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
         **_built(build),
         train_drops=_unit_drops(units, "train/"),
         curves={
-            unit.name: list(tables.read_jsonl(unit.folder / "metrics.jsonl"))
+            unit.name: list(files.read_jsonl(unit.folder / "metrics.jsonl"))
             for unit in units
             if unit.done and unit.name.startswith("train/")
         },
@@ -128,7 +128,7 @@ def _units(plan: Mapping[str, Any], workspace: Path) -> Iterator[Unit]:
             name=entry["name"],
             folder=folder,
             key=str(entry.get("key", "")),
-            manifest=tables.read_json(manifest) if manifest.exists() else None,
+            manifest=files.read_json(manifest) if manifest.exists() else None,
         )
 
 
@@ -144,7 +144,7 @@ def _recipe(run_folder: Path) -> tuple[str, Mapping[str, Any]]:
 
 
 def _optional_json(path: Path) -> Mapping[str, Any]:
-    found = tables.read_json(path) if path.exists() else {}
+    found = files.read_json(path) if path.exists() else {}
     return found if isinstance(found, Mapping) else {"": found}
 
 
@@ -230,7 +230,7 @@ def _ledger(unit: Unit | None) -> Mapping[str, Any] | None:
 
 
 def _of_format(path: Path, wanted: int) -> Mapping[str, Any] | None:
-    found = tables.read_json(path) if path.exists() else None
+    found = files.read_json(path) if path.exists() else None
     return found if isinstance(found, Mapping) and found.get("format") == wanted else None
 
 
@@ -267,4 +267,4 @@ def _in_turn(lists: list[list[int]]) -> list[int]:
 def _metrics(units: Iterable[Unit]) -> Mapping[str, Any] | None:
     unit = _first(units, COMPARE)
     path = unit.folder / "metrics.json" if unit else None
-    return tables.read_json(path) if path and path.exists() else None
+    return files.read_json(path) if path and path.exists() else None

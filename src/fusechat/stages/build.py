@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fusechat.files import write_json
 from fusechat.stages.analysis import ANALYSIS_FILE, Analysis
 from fusechat.stages.build_counts import Counts
 from fusechat.stages.build_rows import write_rows
@@ -31,7 +32,6 @@ from fusechat.stages.windows import (
     window_notes,
     windowed,
 )
-from fusechat.tables import write_json
 
 
 def build(context: UnitContext) -> dict[str, Any]:

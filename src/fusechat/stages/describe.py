@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from fusechat.chat import load_tokenizer
+from fusechat.files import write_json
 from fusechat.metrics.style_summary import StyleSummary
 from fusechat.metrics.styles import style_of
 from fusechat.stages.context import UnitContext
 from fusechat.stages.describe_pairs import NearDuplicate, Pool, examples, listed, numbers
-from fusechat.tables import count_rows, read_dicts, write_json, write_table
+from fusechat.tables import count_rows, read_dicts, write_table
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

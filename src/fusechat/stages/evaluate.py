@@ -18,7 +18,7 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from fusechat import tables
+from fusechat import files, tables
 from fusechat.metrics import text
 from fusechat.stages.context import UnitContext
 from fusechat.stages.evaluate_items import ItemResult as ItemResult
@@ -43,7 +43,7 @@ def compare(context: UnitContext) -> dict[str, int]:
     context.progress.start(len(results), "tasks")
     items = [item for models in results.values() for rows in models.values() for item in rows]
     tables.write_table(context.folder / "items", items, ItemResult)
-    tables.write_json(context.folder / "metrics.json", metrics_of(results, win_rates))
+    files.write_json(context.folder / "metrics.json", metrics_of(results, win_rates))
     context.progress.advance(len(results))
     outcomes = Counter(item.outcome for item in items)
     return {

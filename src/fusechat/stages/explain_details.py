@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fusechat.tables import read_columns, read_json, shards
+from fusechat.files import read_json
+from fusechat.tables import read_columns, shards
 
 SHOWN_OBJECTIVES = 3
 """Objectives of a reward model that a terminal shows: those that add most to the score."""

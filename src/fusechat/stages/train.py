@@ -10,9 +10,11 @@ from fusechat.chat import load_tokenizer
 from fusechat.errors import TrainingError
 from fusechat.faultpoints import reach
 from fusechat.records import Demonstration, Dropped, Pair
+from fusechat.settings import settings_key
 from fusechat.stages.context import UnitContext
+from fusechat.stages.train_rows import encode_rows, keep
 from fusechat.tables import read_dicts, read_table, write_table
-from fusechat.training.examples import Example, encode_rows, keep
+from fusechat.training.examples import Example
 from fusechat.training.loop import Job, train
 from fusechat.training.ranks import find_ranks
 
@@ -55,8 +57,8 @@ def _train(
     if dropped:
         context.progress.note(f"{len(dropped)} rows do not fit and are left out")
     job = Job(
-        context.folder, base, tokenizer, examples, context.settings, context.seed,
-        context.where, context.progress,
+        context.folder, base, tokenizer, examples, settings, settings_key(settings),
+        context.seed if settings.seed is None else settings.seed, context.where, context.progress,
     )  # fmt: skip
     return {**_counts(examples, dropped), **train(job)}
 

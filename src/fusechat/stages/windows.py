@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from fusechat.errors import PartError
+from fusechat.files import read_json
 from fusechat.groups import STATUSES, Array, Groups, Selection
 from fusechat.stages.build_settings import BuildSettings
 from fusechat.stages.groups import Tables, blocks
 from fusechat.strategies._pair_columns import IDENTICAL
 from fusechat.strategies._window import Windowed
-from fusechat.tables import read_json
 
 FEW_GAPS = 50
 """With fewer gaps than this a window is not called senseless."""

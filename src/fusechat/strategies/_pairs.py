@@ -16,6 +16,7 @@ from fusechat.parts import (
     Groups,
     PairChoice,
     Refusal,
+    RowType,
     Seen,
     Selection,
 )
@@ -45,7 +46,7 @@ class Outcome:
 class SameSourcePairs(Windowed):
     """Base of the strategies that pair two responses of one source."""
 
-    emits: ClassVar[Literal["Demonstration", "Pair"]] = "Pair"
+    emits: ClassVar[RowType] = "Pair"
 
     pairs_per_prompt: Literal[1, "per_source"] = 1
     """`per_source`: one pair of every source that has a valid one."""

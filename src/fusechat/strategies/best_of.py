@@ -12,6 +12,7 @@ from fusechat.parts import (
     Group,
     Groups,
     Refusal,
+    RowType,
     Seen,
     Selection,
     Strategy,
@@ -29,7 +30,7 @@ class BestOf(Strategy):
     index (arXiv 2503.04222, data construction).
     """
 
-    emits: ClassVar[Literal["Demonstration", "Pair"]] = "Demonstration"
+    emits: ClassVar[RowType] = "Demonstration"
 
     by: str | None
     """Annotator whose scores rank the responses; null: no ranking."""

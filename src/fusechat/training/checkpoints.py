@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fusechat.digests import digest
 from fusechat.errors import TrainingError
-from fusechat.tables import read_json, write_json
+from fusechat.files import read_json, write_json
 from fusechat.training.models import publish
 
 if TYPE_CHECKING:

@@ -11,15 +11,17 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from fusechat.parts import Loss
 from fusechat.training.batches import MicroBatch, cut, pad
-from fusechat.training.examples import SIDES, Example
+from fusechat.training.examples import Example
 from fusechat.training.logps import response_logps
 from fusechat.training.ranks import Ranks
+from fusechat.training.reference import Known
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from fusechat.parts import Loss
 
 Named = dict[str, "torch.Tensor"]
 
@@ -45,13 +47,11 @@ class Engine(Protocol):
         """
         ...
 
-    def backward(
-        self, examples: Sequence[Example], reference: torch.Tensor | None, progress: float
-    ) -> StepResult:
+    def backward(self, examples: Sequence[Example], known: Known, progress: float) -> StepResult:
         """Leave the step's gradient, summed over all ranks, on the parameters.
 
-        `reference`: nats, `[rows, sides]`, where the loss needs one. `progress`: share of
-        training done, in [0, 1].
+        `known`: of these rows, what the loss needs of it. `progress`: share of training done, in
+        [0, 1].
         """
         ...
 
@@ -83,15 +83,12 @@ class PaddedEngine:
                 out[places] = self._forward(batch).reshape(len(self._sides), -1).T
         return self.ranks.sum_(out)
 
-    def backward(
-        self, examples: Sequence[Example], reference: torch.Tensor | None, progress: float
-    ) -> StepResult:
+    def backward(self, examples: Sequence[Example], known: Known, progress: float) -> StepResult:
         """See `Engine.backward`."""
         divisor = self._divisor(examples)
         result = self._empty_result()
         for places, batch in self._batches(examples):
-            known = None if reference is None else reference[places]
-            logps, lengths = self._named(self._forward(batch), batch, known)
+            logps, lengths = self._named(self._forward(batch), batch, known.rows(places))
             losses, metrics = self.loss(logps, lengths, progress)
             share = (losses * batch.weights).sum() / divisor
             share.backward()  # type: ignore[no-untyped-call]
@@ -101,17 +98,24 @@ class PaddedEngine:
         self.ranks.sum_(result.sums)
         return result
 
-    def _divisor(self, examples: Sequence[Example]) -> int:
-        """The step's rows, or the response tokens that its loss counts."""
+    def _divisor(self, examples: Sequence[Example]) -> float:
+        """What the step's sum is divided by: see `Loss.reduction`."""
         if self.loss.reduction == "rows":
             return len(examples)
+        if self.loss.reduction == "weights":
+            return sum(example.weight for example in examples)
         counted = self._sides if self.loss.counted is None else self.loss.counted
         places = [self._sides.index(side) for side in counted]
-        return sum(e.texts[place].length for e in examples for place in places)
+        weighted = self.loss.reduction == "weighted_tokens"
+        return sum(
+            (e.weight if weighted else 1) * e.texts[place].length
+            for e in examples
+            for place in places
+        )
 
     @property
     def _sides(self) -> tuple[str, ...]:
-        return SIDES[self.loss.consumes]
+        return self.loss.sides
 
     def _batches(self, examples: Sequence[Example]) -> list[tuple[list[int], MicroBatch]]:
         cuts = cut(examples, self.micro_batch_size, self.ranks.rank, self.ranks.world)
@@ -123,15 +127,17 @@ class PaddedEngine:
         with self.autocast():
             return response_logps(self.model, batch)
 
-    def _named(
-        self, logps: torch.Tensor, batch: MicroBatch, reference: torch.Tensor | None
-    ) -> tuple[Named, Named]:
+    def _named(self, logps: torch.Tensor, batch: MicroBatch, known: Known) -> tuple[Named, Named]:
         chunks = len(self._sides)
         named = dict(zip(self._sides, logps.chunk(chunks), strict=True))
-        if reference is not None:
-            columns = reference.to(logps).unbind(1)
-            named |= {f"reference_{s}": c for s, c in zip(self._sides, columns, strict=True)}
-        return named, dict(zip(self._sides, batch.lengths.chunk(chunks), strict=True))
+        lengths = dict(zip(self._sides, batch.lengths.chunk(chunks), strict=True))
+        for place, side in enumerate(self._sides):
+            if known.reference is not None:
+                named[f"reference_{side}"] = known.reference[:, place].to(logps)
+            if known.source_logps is not None and known.source_lengths is not None:
+                named[f"sources_{side}"] = known.source_logps[:, place].to(logps)
+                lengths[f"sources_{side}"] = known.source_lengths[:, place]
+        return named, lengths
 
     def _sums(
         self, loss: torch.Tensor, metrics: Named, logps: Named, lengths: Named
@@ -151,7 +157,10 @@ class PaddedEngine:
 
         none = torch.zeros(0, device=self.ranks.device)
         logps = {f"{kind}{s}": none for s in self._sides for kind in ("", "reference_")}
-        metrics = sorted(self.loss(logps, dict.fromkeys(self._sides, none), 0.0)[1])
+        lengths = dict.fromkeys(self._sides, none)
+        for side in self._sides if self.loss.needs_sources else ():
+            logps[f"sources_{side}"] = lengths[f"sources_{side}"] = none.reshape(0, 1)
+        metrics = sorted(self.loss(logps, lengths, 0.0)[1])
         sides = [f"{n}_{s}" for s in self._sides for n in ("logps", "token_logps", "lengths")]
         names = ["loss", *metrics, *sides]
         zeros = torch.zeros(len(names), dtype=torch.float64, device=self.ranks.device)

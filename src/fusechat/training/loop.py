@@ -10,13 +10,11 @@ killed anywhere and resumed writes the same bytes as one that was not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from fusechat.digests import digest
 from fusechat.faultpoints import reach
-from fusechat.parts import Where, settings_key
 from fusechat.progress import Progress
 from fusechat.training.batches import epoch_order
 from fusechat.training.checkpoints import Checkpoint, Checkpoints, restore_optimizer, save_model
@@ -32,13 +30,40 @@ from fusechat.training.models import (
     without_bars,
 )
 from fusechat.training.ranks import Ranks, find_ranks
-from fusechat.training.reference import compute_reference, read_reference, write_reference
+from fusechat.training.reference import (
+    Known,
+    compute_reference,
+    read_reference,
+    rows_digest,
+    write_reference,
+)
 from fusechat.training.schedule import Schedule
-from fusechat.training.settings import TrainingSettings
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+    from fusechat.settings import Where
+    from fusechat.stages.train_settings import TrainingSettings
+
+
+class Observer(Protocol):
+    """Looks on while a model is trained: trackers, held-out rows, warnings. Changes no weights.
+
+    Every rank calls every method, in the same order.
+    """
+
+    def begin(self, engine: Engine, ranks: Ranks, step: int) -> None:
+        """Before the first step that this process runs, with `step` steps done."""
+
+    def after(self, line: Line) -> None:
+        """After each step, with its line of `metrics.jsonl`."""
+
+    def saved(self, engine: Engine, step: int) -> None:
+        """After a checkpoint was written, and after the last step; the weights are those of it."""
+
+    def end(self) -> None:
+        """After the model was written, or where training failed."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +78,14 @@ class Job:
     examples: Sequence[Example]
     """At least one."""
     settings: TrainingSettings
+    identity: Any
+    """JSON value of the settings that decide the result: a checkpoint of other ones is refused."""
     seed: int
     where: Where
     progress: Progress
+    sources: Known = field(default_factory=Known)
+    """What the sources say of `examples`, where the loss needs it."""
+    observers: Sequence[Observer] = ()
 
 
 def train(job: Job) -> dict[str, Any]:
@@ -81,8 +111,13 @@ def _train(job: Job, ranks: Ranks) -> dict[str, Any]:
     engine = _engine(job, model, ranks)
     if reference is None and not resumable:
         reference = _make_reference(job, engine, ranks)
-    loop = _Loop(job, ranks, schedule, checkpoints, model, engine, reference)
-    loop.run(begun)
+    known = replace(job.sources, reference=reference)
+    loop = _Loop(job, ranks, schedule, checkpoints, model, engine, known)
+    try:
+        loop.run(begun)
+    finally:
+        for observer in job.observers:
+            observer.end()
     return {
         "steps": schedule.total,
         "epochs": job.settings.num_train_epochs,
@@ -91,8 +126,7 @@ def _train(job: Job, ranks: Ranks) -> dict[str, Any]:
 
 
 def _run(job: Job) -> Any:
-    rows = digest([[e.prompt_id, [[len(t.ids), t.start] for t in e.texts]] for e in job.examples])
-    return {"settings": settings_key(job.settings), "seed": job.seed, "rows": rows}
+    return {"settings": job.identity, "seed": job.seed, "rows": rows_digest(job.examples)}
 
 
 def _load(job: Job, folder: Path, ranks: Ranks) -> PreTrainedModel:
@@ -129,7 +163,7 @@ class _Loop:
     checkpoints: Checkpoints
     model: PreTrainedModel
     engine: Engine
-    reference: torch.Tensor | None
+    known: Known
     _order: tuple[int, list[int]] = (-1, [])
 
     def __post_init__(self) -> None:
@@ -148,6 +182,8 @@ class _Loop:
         if self.ranks.main:
             self.log.start(done)
         self.job.progress.start(self.schedule.total, "steps", done)
+        for observer in self.job.observers:
+            observer.begin(self.engine, self.ranks, done)
         for step in range(done + 1, self.schedule.total + 1):
             self._write(step, self._step(step))
             self.job.progress.advance()
@@ -158,10 +194,10 @@ class _Loop:
     def _step(self, step: int) -> Line:
         rows = self._rows(step)
         examples = [self.job.examples[row] for row in rows]
-        reference = None if self.reference is None else self.reference[rows]
+        known = self.known.rows(rows)
         rate = self.schedule.learning_rate(step)
         self.optimizer.zero_grad()
-        result = self.engine.backward(examples, reference, (step - 1) / self.schedule.total)
+        result = self.engine.backward(examples, known, (step - 1) / self.schedule.total)
         norm = self._clip()
         *sums, norm_value = [*result.sums.tolist(), float(norm)]
         line = step_means(result, len(rows), norm_value, sums)
@@ -193,6 +229,10 @@ class _Loop:
                 self.checkpoints.save(step, self.model, self.job.tokenizer, self.optimizer)
         if self.schedule.saves(step):
             self.ranks.wait()
+        for observer in self.job.observers:
+            observer.after(line)
+            if self.schedule.saves(step) or step == self.schedule.total:
+                observer.saved(self.engine, step)
 
     def _save_model(self, folder: Path) -> None:
         save_model(folder, self.model, self.job.tokenizer)

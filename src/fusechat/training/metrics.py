@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.errors import TrainingError
-from fusechat.tables import append_jsonl, read_jsonl, write_atomic
+from fusechat.files import append_jsonl, read_jsonl, write_atomic
 from fusechat.training.engine import StepResult
 from fusechat.training.examples import Example
 

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 from fusechat.errors import MissingExtraError, TrainingError
 from fusechat.faultpoints import reach
-from fusechat.tables import sync_folder
-from fusechat.training.settings import TrainingSettings
+from fusechat.files import sync_folder
 
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+    from fusechat.stages.train_settings import TrainingSettings
 
 
 def load_model(

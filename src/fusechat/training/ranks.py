@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fusechat.errors import MissingExtraError
-from fusechat.parts import Where
 
 if TYPE_CHECKING:
     import torch
+
+    from fusechat.settings import Where
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from fusechat.training.settings import TrainingSettings
+if TYPE_CHECKING:
+    from fusechat.stages.train_settings import TrainingSettings
 
 
 @dataclass(frozen=True)

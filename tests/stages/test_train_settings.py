@@ -11,7 +11,7 @@ from fusechat.losses.dpo import Dpo
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
 from fusechat.parts import settings_key
-from fusechat.training.settings import DpoSettings, SftSettings
+from fusechat.stages.train_settings import DpoSettings, SftSettings
 
 
 def test_the_defaults_are_the_papers_for_llama_3_1_8b() -> None:

@@ -10,9 +10,46 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
-from fusechat.parts import SPEED, LossPart
+from fusechat.parts import SPEED, LossPart, RowType
 
 _LOG = logging.getLogger(__name__)
+
+
+class LoraSettings(BaseModel):
+    """Low-rank adapters in place of full fine-tuning, in the words of PEFT's `LoraConfig`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    r: int = Field(default=16, ge=1)
+    lora_alpha: float = Field(default=32, gt=0)
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    target_modules: str | tuple[str, ...] = "all-linear"
+
+
+class WatchSettings(BaseModel):
+    """What is looked at beside the training rows, at each checkpoint; it changes no weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompts: int = Field(default=16, ge=0)
+    """Held-out prompts that the model answers, for the length of its responses; 0: none."""
+    max_new_tokens: int = Field(default=256, ge=1)
+    """Tokens at which such a response is cut."""
+    steps: int | None = Field(default=None, ge=1)
+    """Steps between two looks; null: `save_steps`."""
+
+
+class SelectSettings(BaseModel):
+    """Which of the last checkpoints is taken as the trained model (FuseChat-3.0: the best of the
+    last two; by what is not stated)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    by: Literal["held_out", "task", "last"] = "held_out"
+    """The share of held-out pairs that it ranks right (then their loss); a task's metric; or no
+    choice: the state after the last step."""
+    checkpoints: int = Field(default=2, ge=1)
+    """So many of the newest checkpoints are compared."""
 
 
 class TrainingSettings(BaseModel):
@@ -20,8 +57,8 @@ class TrainingSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]]
-    """Row type of the table that is trained on."""
+    consumes: ClassVar[tuple[RowType, ...]]
+    """Row types that the table which is trained on can have."""
 
     loss: LossPart
     learning_rate: float = Field(gt=0)
@@ -53,8 +90,22 @@ class TrainingSettings(BaseModel):
     """Checkpoints kept, the newest ones."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """`bfloat16`: mixed precision over float32 weights; the head stays in float32."""
+    engine: Literal["packed", "padded", "trl"] = "packed"
+    """`packed`: rows without padding, each prompt once; `padded`: the plain path; `trl`: TRL's
+    trainers on the same token ids, for the losses that it has."""
+    share_prompts: Annotated[Literal["auto", "always", "never"], SPEED] = "auto"
+    """Whether the responses of a row share one copy of their prompt; `auto`: where that pays."""
     gradient_checkpointing: Annotated[bool, SPEED] = False
     """Computes activations again instead of keeping them: slower, with far less memory."""
+    lora: LoraSettings | None = None
+    """Adapters instead of full fine-tuning; they are merged into the model in the end."""
+    seed: int | None = Field(default=None, ge=0)
+    """Of the order of rows; null: the recipe's."""
+    held_out: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the rows, by prompt, that are not trained on but looked at."""
+    report_to: Annotated[tuple[str, ...], SPEED] = ()
+    """Trackers, as Hugging Face names them (`tensorboard`, `wandb`, ...); none by default."""
+    watch: Annotated[WatchSettings, SPEED] = WatchSettings()
 
     @model_validator(mode="before")
     @classmethod
@@ -77,10 +128,10 @@ class TrainingSettings(BaseModel):
                 "warmup_steps is a share below 1 or a whole number of steps, "
                 f"not {self.warmup_steps}."
             )
-        if self.loss.consumes != self.consumes:
+        if self.loss.consumes not in self.consumes:
             raise ValueError(
                 f"the loss '{self.loss.part_name()}' learns from {self.loss.consumes} rows, and "
-                f"this stage has {self.consumes} rows. Choose a loss for those."
+                f"this stage has {' or '.join(self.consumes)} rows. Choose a loss for those."
             )
         return self
 
@@ -88,7 +139,7 @@ class TrainingSettings(BaseModel):
 class SftSettings(TrainingSettings):
     """Supervised fine-tuning. Defaults: FuseChat-3.0's for Llama-3.1-8B-Instruct."""
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]] = "Demonstration"
+    consumes: ClassVar[tuple[RowType, ...]] = ("Demonstration",)
 
     loss: LossPart = Sft()
     learning_rate: float = Field(default=5e-6, gt=0)
@@ -98,8 +149,10 @@ class SftSettings(TrainingSettings):
 class DpoSettings(TrainingSettings):
     """Preference optimization. Defaults: FuseChat-3.0's for Llama-3.1-8B-Instruct."""
 
-    consumes: ClassVar[Literal["Demonstration", "Pair"]] = "Pair"
+    consumes: ClassVar[tuple[RowType, ...]] = ("Pair", "Triple")
 
     loss: LossPart = LengthNormalizedDpo()
     learning_rate: float = Field(default=8e-7, gt=0)
     num_train_epochs: float = Field(default=1.0, gt=0)
+    held_out: float = Field(default=0.02, ge=0, lt=1)
+    select: SelectSettings = SelectSettings()

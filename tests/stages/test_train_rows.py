@@ -9,7 +9,8 @@ from training_tiny import demonstrations, make_tokenizer, pairs
 
 from fusechat.chat import render_prompt
 from fusechat.records import Demonstration, Dropped, Message, Pair
-from fusechat.training.examples import Example, encode_rows, keep
+from fusechat.stages.train_rows import encode_rows, keep
+from fusechat.training.examples import Example
 
 TOKENIZER = make_tokenizer()
 
