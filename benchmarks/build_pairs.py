@@ -157,7 +157,7 @@ def _respond(
         "seed": draw.integers(0, 1 << 62, count),
         "model": [f"{name}-it"] * count,
         "made_from": _ids(draw, count),
-        **{name: pa.nulls(count) for name in ("reasoning", "logprob")},
+        **{name: pa.nulls(count) for name in ("reasoning", "logprob", "prompt_tokens", "details")},
     }
     writer.add(pa.table(columns))
     level, spread = (np.repeat(one, SAMPLES) for one in scores)

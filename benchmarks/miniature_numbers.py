@@ -7,44 +7,14 @@ import statistics
 from collections.abc import Mapping
 from typing import Any
 
-LEVEL = 0.95
+from fusechat.metrics.student import interval
+from fusechat.metrics.student import t_quantile as t_quantile
+from fusechat.metrics.student import t_share as t_share
+
 ROUNDING = 1e-4
 """Published numbers are rounded to this."""
 Seeds = tuple[int, int]
 """(pretraining seed, pipeline seed) of a run."""
-
-
-def t_share(t: float, freedom: int) -> float:
-    """P(|T| <= t) of Student's t with `freedom` >= 1 degrees: a finite sum, exact but for rounding.
-
-    Abramowitz and Stegun, Handbook of Mathematical Functions, 26.7.3 and 26.7.4.
-    """
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    if freedom % 2:
-        term, total = cosine, cosine if freedom > 1 else 0.0
-        for k in range(3, freedom - 1, 2):
-            term *= cosine * cosine * (k - 1) / k
-            total += term
-        return (angle + sine * total) * 2 / math.pi
-    term = total = 1.0
-    for k in range(2, freedom - 1, 2):
-        term *= cosine * cosine * (k - 1) / k
-        total += term
-    return sine * total
-
-
-def t_quantile(freedom: int, level: float = LEVEL) -> float:
-    """The t with P(|T| <= t) = `level`; 12.706 for one degree of freedom at 95%."""
-    if freedom < 1 or not 0 < level < 1:
-        raise ValueError(f"needs freedom >= 1 and 0 < level < 1, not {freedom} and {level}")
-    low, high = 0.0, 1.0
-    while t_share(high, freedom) < level:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if t_share(middle, freedom) < level else (low, middle)
-    return (low + high) / 2
 
 
 def estimate(values: Mapping[Seeds, float], expected: int) -> dict[str, Any]:
@@ -74,15 +44,6 @@ def estimate(values: Mapping[Seeds, float], expected: int) -> dict[str, Any]:
         "sd_pretraining": statistics.stdev(means.values()) if several else None,
         "seed_means": {str(seed): mean for seed, mean in means.items()},
     }
-
-
-def interval(units: list[float]) -> tuple[float | None, float | None]:
-    """The 95% t interval of the mean of independent numbers; none for fewer than two."""
-    if len(units) < 2:
-        return None, None
-    mean = statistics.fmean(units)
-    half = t_quantile(len(units) - 1) * statistics.stdev(units) / math.sqrt(len(units))
-    return mean - half, mean + half
 
 
 def _pooled(groups: list[list[float]]) -> float | None:

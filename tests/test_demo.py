@@ -203,5 +203,9 @@ def test_the_exported_model_is_loaded_and_answers_with_its_own_template(
     )
     said = model.generate(**ids, max_new_tokens=24, do_sample=False)
     assert tokenizer.decode(said[0, ids["input_ids"].shape[1] :], skip_special_tokens=True).strip()
+    (chosen,) = demo[0].glob("select/dpo-*")
+    assert (chosen / "README.md").exists(), "a card stands beside every trained model"
+    said = read_json(chosen / "chosen.json")
     (train,) = demo[0].glob("train/dpo-*")
-    assert (train / "README.md").exists(), "a card stands beside every trained model"
+    steps = read_json(train / "manifest.json")["counts"]["steps"]
+    assert (said["step"], said["rule"]["by"]) == (steps, "last")

@@ -9,16 +9,19 @@ PACKAGE = Path(__file__).resolve().parent.parent / "src" / "fusechat"
 LAYERS = [
     {"digests", "errors", "faultpoints", "records", "environment", "progress", "settings",
      "log_files", "budget", "files"},
-    {"parts", "groups", "tables", "locks", "columns", "chat", "children", "local_models", "sandbox",
-     "licences", "executors", "losses", "metrics", "miniature",
+    {"parts", "groups", "group_rows", "tables", "locks", "columns", "chat", "children",
+     "local_models", "sandbox", "licences", "executors", "losses", "metrics", "miniature", "packed",
      "hub_sets"},
     {"sources", "annotators", "strategies", "tasks", "training"},
     {"stages", "report", "exports", "grading", "serving", "cards", "pools", "batch_files"},
     {"recipe_file", "recipe_checks", "recipe", "planner", "runner", "results", "unit_folders",
-     "unit_contexts", "workers", "doctor", "forecast"},
+     "unit_contexts", "training_units", "training_checks", "on_policy_units",
+     "on_policy_checks", "workers", "doctor",
+     "forecast",
+     "methods", "method_runs"},
     {"commands", "commands_grade", "commands_what_if", "commands_worker", "commands_serve",
      "commands_batch", "commands_doctor", "commands_plan", "commands_pool", "cli", "cli_more",
-     "__main__"},
+     "__main__", "commands_compare"},
 ]  # fmt: skip
 FAMILIES = {"sources", "annotators", "strategies", "tasks"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

@@ -14,7 +14,7 @@ RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 PUBLIC = {
     "Annotator", "Demonstration", "Dropped", "FusechatError", "Loss", "Message", "Options", "Pair",
     "Part", "Prompt", "Recipe", "RecipeError", "Response", "Score", "Source", "Strategy", "Task",
-    "load_cluster", "load_recipe", "plan", "read_table", "run",
+    "compare", "load_cluster", "load_recipe", "plan", "read_table", "run",
 }  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fusechat.errors import FusechatError, RecipeError
+    from fusechat.method_runs import compare
     from fusechat.parts import Annotator, Loss, Part, Source, Strategy, Task
     from fusechat.planner import plan
     from fusechat.recipe import Recipe, load_cluster, load_recipe
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "errors": ("FusechatError", "RecipeError"),
+    "method_runs": ("compare",),
     "parts": ("Annotator", "Loss", "Part", "Source", "Strategy", "Task"),
     "planner": ("plan",),
     "recipe": ("Recipe", "load_cluster", "load_recipe"),
@@ -52,6 +54,7 @@ __all__ = [
     "Source",
     "Strategy",
     "Task",
+    "compare",
     "load_cluster",
     "load_recipe",
     "plan",

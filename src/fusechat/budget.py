@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fusechat.records import Response, Score
+from fusechat.records import Response, Score, SourceLogp
 from fusechat.settings import Price
 
 BYTES_PER_TOKEN = 4.0
@@ -139,7 +139,7 @@ class Demand:
         return max(0, self.rows - self.held.rows)
 
 
-Rule = Callable[[Sequence[Response | Score]], "str | None"]
+Rule = Callable[[Sequence[Response | Score | SourceLogp]], "str | None"]
 
 
 class Budget:
@@ -172,7 +172,7 @@ class Budget:
         self._begun = self._clock()
         begun = self._begun
 
-        def rule(rows: Sequence[Response | Score]) -> str | None:
+        def rule(rows: Sequence[Response | Score | SourceLogp]) -> str | None:
             for row in rows:
                 if isinstance(row, Response):
                     demand.held.add(row)

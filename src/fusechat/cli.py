@@ -120,6 +120,8 @@ def _recipe_command(commands: Any, name: str, text: str) -> argparse.ArgumentPar
         metavar="KEY=VALUE",
         help="change one key of the recipe, such as build.chat.dpo.min_margin=0.02",
     )
+    if name != "compare":
+        parser.add_argument("--method", metavar="NAME", help="one of the recipe's methods")
     _workspace(parser)
     return parser
 

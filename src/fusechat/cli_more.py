@@ -16,6 +16,7 @@ MODULES = {
     "batch": "commands_batch",
     "doctor": "commands_doctor",
     "plan": "commands_plan",
+    "compare": "commands_compare",
     "import": "commands_pool",
     "export": "commands_pool",
     "push": "commands_pool",
@@ -31,6 +32,8 @@ AddWorkspace = Callable[[argparse.ArgumentParser], None]
 def add_commands(commands: Any, recipe_command: RecipeCommand, workspace: AddWorkspace) -> None:
     """Add all commands of this file."""
     _add_plan(recipe_command(commands, "plan", "what a run would take: tokens, hours, money, disk"))
+    text = "run a recipe's methods with several training seeds on its one pool, and compare them"
+    _add_compare(recipe_command(commands, "compare", text))
     text = "look over the whole chain: templates, tokens, lengths, licences, servers"
     _add_doctor(recipe_command(commands, "doctor", text))
     text = "compute shards of a row-wise unit beside other workers, on any machine of the workspace"
@@ -52,6 +55,15 @@ def add_budget(parser: argparse.ArgumentParser) -> None:
 def _add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--pilot", type=int, metavar="N", help="measure on N prompts a set first")
     parser.add_argument("--cluster", type=Path, help="where and how fast (YAML), with prices")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--methods", metavar="A,B", help="these; the others are held against A")
+    parser.add_argument("--seeds", default="1,2,3", metavar="1,2", help="training seeds (1,2,3)")
+    parser.add_argument("--wait", action="store_true", help="wait for a workspace that is in use")
+    parser.add_argument("--cluster", type=Path, help="where and how fast (YAML); in no key")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
     parser.add_argument("--json", action="store_true", help="for a program to read")
 
 

@@ -21,6 +21,7 @@ from fusechat.planner import Plan, plan
 from fusechat.recipe import Recipe, load_cluster, read_recipe, recipe_text
 from fusechat.runner import Options, run_folder, write_report
 from fusechat.runner import run as run_recipe
+from fusechat.settings import TRAINED_BY
 from fusechat.tables import count_rows, read_dicts, shards
 
 
@@ -39,15 +40,16 @@ def _settings(pairs: list[str]) -> dict[str, Any]:
 
 
 def _load(options: argparse.Namespace) -> tuple[Recipe, str]:
-    recipe, faults, file = read_recipe(options.recipe, _settings(options.set))
+    recipe, faults, file = read_recipe(options.recipe, _settings(options.set), options.method)
     if faults or recipe is None:
         raise RecipeError(faults)
     return recipe, recipe_text(file)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Print the plan, or all faults."""
+    """Print the plan, or all faults, those of the recipe's methods too."""
     recipe, _ = _load(options)
+    _check_methods(options, recipe)
     planned = plan(recipe, options.workspace)
     if options.json:
         found = planned.standings()
@@ -58,8 +60,18 @@ def check(options: argparse.Namespace) -> int:
         print(json.dumps({"recipe": recipe.name, "units": rows}, indent=2))
         return 0
     print(planned)
+    if recipe.methods:
+        print(f"methods: {', '.join(recipe.methods)}. All: fusechat compare {options.recipe}")
     print(f"no faults. Next: fusechat run {options.recipe}{_workspace_flag(options)}")
     return 0
+
+
+def _check_methods(options: argparse.Namespace, recipe: Recipe) -> None:
+    """Raises `RecipeError` with the faults of all methods."""
+    settings = _settings(options.set)
+    found = [read_recipe(options.recipe, settings, name)[1] for name in recipe.methods]
+    if faults := list(dict.fromkeys(fault for some in found for fault in some)):
+        raise RecipeError(faults)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -103,8 +115,14 @@ def _print_outcome(planned: Plan, options: argparse.Namespace) -> None:
     if "build" in done:
         counts = read_json(done["build"] / "manifest.json")["counts"]
         _print_build(counts)
+        unit = "build"
+        if "build/on_policy" in done:
+            unit = "build/on_policy"
+            counts = read_json(done[unit] / "manifest.json")["counts"]
+            _print_build(counts, unit)
         what, table = ("a pair", "dpo") if counts["dpo"] else ("a response", "sft")
-        print(f"look at {what}: fusechat show build --table {table}{_workspace_flag(options)}")
+        unit = "build" if table == "sft" else unit
+        print(f"look at {what}: fusechat show {unit} --table {table}{_workspace_flag(options)}")
     if "evaluate/compare" in done:
         from fusechat.stages.evaluate import format_table
 
@@ -127,11 +145,14 @@ def _print_ledger(counts: Mapping[str, Any], options: argparse.Namespace) -> Non
         print(f"look at them: fusechat show decontaminate{_workspace_flag(options)}")
 
 
-def _print_build(counts: Mapping[str, Any]) -> None:
+def _print_build(counts: Mapping[str, Any], unit: str = "build") -> None:
     for domain, found in counts["domains"].items():
         dropped = "; ".join(f"{n} {reason}" for reason, n in found["dropped"].items())
+        made = f"{found['sft']} sft, {found['dpo']} pairs"
+        if found.get("reserved"):
+            made = f"{found['sft']} sft, {found['reserved']} prompts reserved"
         print(
-            f"build {domain}: {found['prompts']} prompts, {found['sft']} sft, {found['dpo']} pairs"
+            f"{unit} {domain}: {found['prompts']} prompts, {made}"
             + (f"; dropped: {dropped}" if dropped else "")
         )
 
@@ -181,7 +202,7 @@ def show(options: argparse.Namespace) -> int:
             [Fault("", options.unit, f"is no unit of this run. There are: {', '.join(folders)}.")]
         )
     folder = folders[options.unit]
-    if options.prompt and options.unit == "build":
+    if options.prompt and options.unit in ("build", "build/on_policy"):
         return _show_prompt(options, run_dir, folders)
     tables = {path.name: path for path in sorted(folder.iterdir()) if shards(path)}
     name = "dropped" if options.dropped else options.table
@@ -248,8 +269,14 @@ def _show_prompt(options: argparse.Namespace, run_dir: Path, folders: Mapping[st
         for name, path in folders.items()
         if name == "prompts" or name.split("/")[0] in ("sample", "annotate")
     }
-    done = (folders["build"] / "manifest.json").exists()
-    found = explain_prompt(options.prompt, inputs, settings, folders["build"] if done else None)
+    done = {name: folders[name] for name in ("build", "build/on_policy") if name in folders}
+    done = {name: path for name, path in done.items() if (path / "manifest.json").exists()}
+    entries = {name: entry or {} for name, entry in tree["sources"].items()}
+    trained = [name for name, entry in entries.items() if entry.get("model") in TRAINED_BY]
+    found = explain_prompt(
+        options.prompt, inputs, settings, done.get("build"), later=done.get("build/on_policy"),
+        trained=trained,
+    )  # fmt: skip
     print(json.dumps(found, ensure_ascii=False, default=str) if options.json else as_text(found))
     return 0
 

@@ -25,7 +25,7 @@ def doctor(options: argparse.Namespace) -> int:
     """
     from fusechat.commands import _settings
 
-    recipe, faults, _ = read_recipe(options.recipe, _settings(options.set))
+    recipe, faults, _ = read_recipe(options.recipe, _settings(options.set), options.method)
     if recipe is None:
         raise RecipeError(faults)
     between = {message for _, message in cross_faults(recipe)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
 from fusechat.commands import _settings
@@ -21,9 +20,12 @@ from fusechat.settings import FETCH
 
 
 def plan(options: argparse.Namespace) -> int:
-    """Say what is still to do and what that takes; `--pilot N` measures first."""
+    """Say what is still to do and what that takes; `--pilot N` measures first.
+
+    Returns 2 where a training unit does not fit the GPU that the cluster file names.
+    """
     settings = _settings(options.set)
-    recipe, _ = _read(options.recipe, settings, fetched=options.pilot is not None)
+    recipe, _ = _read(options, settings, fetched=options.pilot is not None)
     if options.pilot is not None and options.pilot < 2:
         raise RecipeError([Fault("--pilot", str(options.pilot), "needs 2 prompts or more.")])
     units = [unit.name for unit in make_plan(recipe, options.workspace).units]
@@ -39,12 +41,17 @@ def plan(options: argparse.Namespace) -> int:
         print(json.dumps(found.as_json(), indent=2))
     else:
         print(table(found))
-    return 0
+    faults = [fault for one in found.training if (fault := one.fault())]
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 2 if faults else 0
 
 
-def _read(path: Path, settings: dict[str, Any], fetched: bool = True) -> tuple[Recipe, str]:
+def _read(
+    options: argparse.Namespace, settings: dict[str, Any], fetched: bool = True
+) -> tuple[Recipe, str]:
     """The recipe and its text. `fetched`: models that are not here yet are a fault."""
-    recipe, faults, file = read_recipe(path, settings)
+    recipe, faults, file = read_recipe(options.recipe, settings, options.method)
     if not fetched:
         faults = [fault for fault in faults if FETCH not in fault.message]
     if faults or recipe is None:
@@ -60,6 +67,6 @@ def _pilot(
     told: Options,
 ) -> None:
     """Run the recipe's pilot; its rows are adopted by the run."""
-    pilot, text = _read(options.recipe, settings | pilot_settings(recipe, options.pilot))
+    pilot, text = _read(options, settings | pilot_settings(recipe, options.pilot))
     path = run_pilot(pilot, options.workspace, cluster, told, text)
     print(f"pilot: {path}", file=sys.stderr)

@@ -8,6 +8,7 @@ from pathlib import Path
 from fusechat.cards.lineage import Lineage
 from fusechat.commands import run_folders
 from fusechat.errors import Fault, RecipeError
+from fusechat.stages.build_rows import BUILDS
 from fusechat.unit_folders import check_whole
 
 
@@ -53,7 +54,9 @@ def _trl(run: Lineage, options: argparse.Namespace) -> None:
     from fusechat.exports.trl import export_trl, write_trl_card
 
     _needs(run, "build")
-    counts = export_trl(run.folders["build"], options.out)
+    builds = [run.folders[name] for name in BUILDS if name in run.folders]
+    _needs(run, *(name for name in BUILDS if name in run.folders))
+    counts = export_trl(builds, options.out)
     write_trl_card(run, options.out, counts)
     for name, count in counts.items():
         print(f"{options.out / name}.parquet and .jsonl: {count} rows")
@@ -63,6 +66,7 @@ def _llamafactory(run: Lineage, options: argparse.Namespace) -> None:
     from fusechat.exports.llamafactory import export_llamafactory
 
     _needs(run, "build")
+    _needs(run, *(name for name in BUILDS if name in run.folders))
     for name, count in export_llamafactory(run, options.out, options.sft_only).items():
         print(f"{options.out / name}.jsonl: {count} rows")
 

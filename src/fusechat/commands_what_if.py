@@ -11,10 +11,14 @@ from typing import Any
 import yaml
 
 from fusechat.errors import Fault, RecipeError, StaleInputError
+from fusechat.on_policy_units import BUILD as ON_POLICY
+from fusechat.on_policy_units import ready_sources, trained_names
 from fusechat.planner import Plan, plan
 from fusechat.recipe import Recipe, read_recipe
 from fusechat.recipe_file import near
+from fusechat.report.built import after_training
 from fusechat.stages.build_settings import BuildSettings
+from fusechat.stages.on_policy import BuildBefore, after, before, reserved_ids, waiting
 
 BUILD, VARIABLES = "build.", "variables."
 """What `--set` may change: the rules, and what the recipe itself needs to be read."""
@@ -41,12 +45,38 @@ def what_if(options: argparse.Namespace) -> int:
     now, variants = _variants(options, recipe, changed.build, list(changes))
     planned = plan(recipe, options.workspace)
     inputs = {name: planned.path(planned[name]) for name in _finished(planned, options)}
-    found = stage.what_if(inputs, now, variants)
+    trained = trained_names(recipe)
+    builds = {name: before(rules, trained) for name, rules in {stage.NOW: now, **variants}.items()}
+    first = {n: b.rules if isinstance(b, BuildBefore) else b for n, b in builds.items()}
+    reserve = {n: b.reserve for n, b in builds.items() if isinstance(b, BuildBefore)}
+    found = stage.what_if(inputs, first.pop(stage.NOW), first, reserve)
+    if ON_POLICY in {unit.name for unit in planned.units}:
+        _add_later(planned, found, now, variants)
     if options.json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
         return 0
     print("\n".join(lines(found)))
     return 0
+
+
+def _add_later(
+    planned: Plan, found: dict[str, Any], now: BuildSettings, variants: Mapping[str, BuildSettings]
+) -> None:
+    """Add what the prompts that are reserved would give, where the trained source has answered."""
+    from fusechat.stages import what_if as stage
+
+    inputs, states = planned[ON_POLICY].inputs, planned.standings()
+    if any(states[name].state != "done" for name in inputs):
+        found["not_yet"] = list(waiting(now, trained_names(planned.recipe)))
+        return
+    ready, trained = tuple(ready_sources(planned.recipe)), trained_names(planned.recipe)
+    rules = {name: after(one, ready, trained).rules for name, one in variants.items()}
+    folders = {name: planned.path(planned[name]) for name in inputs}
+    later = stage.what_if(
+        folders, after(now, ready, trained).rules, rules,
+        among=reserved_ids(planned.path(planned["build"])),
+    )  # fmt: skip
+    found["domains"] |= {after_training(name): one for name, one in later["domains"].items()}
 
 
 def _changes(pairs: Sequence[str]) -> dict[str, Any]:
@@ -86,7 +116,7 @@ def _check_domains(keys: Iterable[str], build: BuildSettings) -> None:
 
 
 def _recipe(options: argparse.Namespace, changes: Mapping[str, Any]) -> Recipe:
-    recipe, faults, _ = read_recipe(options.recipe, changes)
+    recipe, faults, _ = read_recipe(options.recipe, changes, getattr(options, "method", None))
     if recipe is not None and recipe.build is None:
         message = "there is no build section, so there is nothing to compare."
         faults = [*faults, Fault(str(options.recipe), "build", message)]
@@ -102,18 +132,20 @@ def _variants(
     from fusechat.stages.what_if import without_sources
 
     assert recipe.build is not None
-    sources = _sources(options, recipe)
+    sources, trained = _sources(options, recipe), trained_names(recipe)
     if options.sources is not None:
-        changed = without_sources(changed, sources)
+        changed = without_sources(changed, sources, trained)
     if options.drop_one:
         names = [
-            s for s in sources if any(s in (r.sources or sources) for r in changed.domains.values())
+            s for s in sources if any(s in (r.used() or sources) for r in changed.domains.values())
         ]
         others = {name: tuple(s for s in sources if s != name) for name in names}
         if len(names) < 2:
             message = "the build uses one source, so none can be left out."
             raise RecipeError([Fault("--drop-one", "", message)])
-        return changed, {f"without {n}": without_sources(changed, s) for n, s in others.items()}
+        return changed, {
+            f"without {n}": without_sources(changed, s, trained) for n, s in others.items()
+        }
     if not keys and options.sources is None:
         message = (
             "say what to change: --set build.chat.dpo.max_margin=0.2, --sources gemma,qwen, "
@@ -124,8 +156,8 @@ def _variants(
 
 
 def _sources(options: argparse.Namespace, recipe: Recipe) -> tuple[str, ...]:
-    """The recipe's sources, those named only where any are; in recipe order."""
-    known = tuple(recipe.sources)
+    """The sources that need no training, those named only where any are; in recipe order."""
+    known = tuple(ready_sources(recipe))
     if options.sources is None:
         return known
     named = [name.strip() for name in str(options.sources).split(",") if name.strip()]
@@ -171,6 +203,9 @@ def lines(found: Mapping[str, Any]) -> Iterator[str]:
         yield "No rule of any domain with prompts changes, so nothing would."
     elif found["unchanged"]:
         yield f"the same as now: {', '.join(found['unchanged'])}"
+    if found.get("not_yet"):
+        names = ", ".join(found["not_yet"])
+        yield f"not looked at: the DPO rows of {names}, which wait for a trained source"
     yield "Nothing was sampled, scored or written."
 
 

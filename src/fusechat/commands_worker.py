@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from fusechat.commands import _load
@@ -22,5 +23,6 @@ def worker(options: argparse.Namespace) -> int:
         cluster=load_cluster(options.cluster, units),
         stream=None if options.quiet else sys.stderr,
     )
-    print(f"{options.unit}: no shard is left to take here. Close it with: fusechat run ...")
+    if os.environ.get("RANK", "0") == "0":
+        print(f"{options.unit}: nothing is left to do here. Close it with: fusechat run ...")
     return 0

@@ -7,12 +7,19 @@ speed, is its `select_all` on `Groups`. Texts are never here, only their digests
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fusechat.errors import PartError
+from fusechat.group_rows import Choice as Choice
+from fusechat.group_rows import Group as Group
+from fusechat.group_rows import Judged as Judged
+from fusechat.group_rows import PairChoice as PairChoice
+from fusechat.group_rows import Refusal as Refusal
+from fusechat.group_rows import Seen as Seen
+from fusechat.group_rows import TripleChoice as TripleChoice
 from fusechat.records import Status
 
 if TYPE_CHECKING:
@@ -23,89 +30,6 @@ STATUSES: tuple[Status, ...] = ("ok", "unscorable", "error")
 FINISHES = ("stop", "length", "error", "unknown")
 PICKED, ABSENT = -1, -2
 """In place of a refusal's number: it gives a pick; it has no response."""
-
-
-@dataclass(frozen=True)
-class Judged:
-    """What a strategy sees of one score."""
-
-    status: Status
-    value: float | None
-    reason: str = ""
-
-
-@dataclass(frozen=True)
-class Seen:
-    """What a strategy sees of one response: no text, only its digest."""
-
-    response_id: str
-    source: str
-    index: int
-    finish: str
-    whole: bool
-    """Neither cut, failed nor empty: only such a response may be chosen or rejected."""
-    text_digest: str
-    tokens: int | None
-    scores: Mapping[str, Judged] = field(default_factory=dict)
-    """Annotator name -> its judgement; an annotator that does not judge this domain is absent."""
-
-
-@dataclass(frozen=True)
-class Group:
-    """All responses to one prompt, sources in recipe order, then by sample index."""
-
-    prompt_id: str
-    domain: str
-    sources: tuple[str, ...]
-    responses: tuple[Seen, ...]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One response picked to imitate."""
-
-    response_id: str
-    score: float | None
-    reason: str
-    weight: float = 1.0
-    """What the row's loss is multiplied by."""
-
-
-@dataclass(frozen=True)
-class PairChoice:
-    """A chosen and a rejected response."""
-
-    chosen_id: str
-    rejected_id: str
-    chosen_score: float | None
-    rejected_score: float | None
-    margin: float | None
-    reason: str
-    weight: float = 1.0
-    """What the row's loss is multiplied by."""
-
-
-@dataclass(frozen=True)
-class TripleChoice:
-    """A source's response, and a better and a worse one of the target itself."""
-
-    source_chosen_id: str
-    target_chosen_id: str
-    rejected_id: str
-    source_chosen_score: float | None
-    target_chosen_score: float | None
-    rejected_score: float | None
-    margin: float | None
-    reason: str
-    weight: float = 1.0
-
-
-@dataclass(frozen=True)
-class Refusal:
-    """Why a prompt gave nothing: `reason` is countable, `details` this prompt's numbers."""
-
-    reason: str
-    details: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -256,9 +180,10 @@ class Selection:
     """What one strategy says of every prompt of some `Groups`, as columns.
 
     Of picks, sorted by prompt, `[picks]` each: `prompt` (int32), `row` (int32: the response to
-    imitate, or the chosen one), `other` (int32: the rejected one; -1 where the strategy
-    picks single responses), `score`, `other_score`, `margin` (float64; nan: none), `why` (int16,
-    position in `reasons`). Of prompts, `[prompts]`: `refusal`. Of each source by itself, as
+    imitate, or the chosen one; of a triple the source's), `other` (int32: the rejected one; -1
+    where the strategy picks single responses), `score`, `other_score`, `margin` (float64; nan:
+    none), `why` (int16, position in `reasons`), and last `weight`, `second`, `second_score`. Of
+    prompts, `[prompts]`: `refusal`. Of each source by itself, as
     `Strategy.of_source` says, `[prompts, sources]`: `by_source`, `gap`, `best`.
     """
 
@@ -280,11 +205,47 @@ class Selection:
     best: Array
     """float64: score of the source's best response that could be picked; nan where none."""
     refusals: tuple[str, ...]
+    weight: Array | None = None
+    """float64, what each row's loss is multiplied by; None: 1 for all."""
+    second: Array | None = None
+    """int32: of triples the better response of the target itself; None: there are none."""
+    second_score: Array | None = None
+    """float64, its score; nan: none."""
+
+    @property
+    def weights(self) -> Array:
+        """Weight of each pick, float64."""
+        return np.ones(len(self.row)) if self.weight is None else self.weight
+
+    @property
+    def seconds(self) -> Array:
+        """`second` of each pick, int32; -1 where it is no triple."""
+        return np.full(len(self.row), -1, np.int32) if self.second is None else self.second
+
+    @property
+    def second_scores(self) -> Array:
+        """`second_score` of each pick, float64."""
+        return np.full(len(self.row), np.nan) if self.second_score is None else self.second_score
+
+
+class _Pick(NamedTuple):
+    """One pick as positions; -1 in place of a response that it does not have."""
+
+    prompt: int
+    row: int
+    second: int
+    other: int
+    score: float | None
+    second_score: float | None
+    other_score: float | None
+    margin: float | None
+    reason: str
+    weight: float
 
 
 def select_each(strategy: Strategy, groups: Groups) -> Selection:
     """What `strategy.select` says of each prompt, and `of_source` of each of its sources."""
-    picks: list[tuple[int, int, int, float | None, float | None, float | None, str]] = []
+    picks: list[_Pick] = []
     rows = {str(name): row for row, name in enumerate(groups.columns["id"])}
     words: dict[str, int] = {}
     shape = (len(groups.prompt_ids), len(groups.sources))
@@ -312,15 +273,10 @@ def select_each(strategy: Strategy, groups: Groups) -> Selection:
             )
             gap[number, place] = _number(numbers.get("gap"))
             best[number, place] = _number(numbers.get("best"))
-    reasons = tuple(dict.fromkeys(pick[6] for pick in picks)) or ("",)
+    reasons = tuple(dict.fromkeys(pick.reason for pick in picks)) or ("",)
     return Selection(
-        prompt=np.array([p[0] for p in picks], np.int32),
-        row=np.array([p[1] for p in picks], np.int32),
-        other=np.array([p[2] for p in picks], np.int32),
-        score=np.array([_number(p[3]) for p in picks], np.float64),
-        other_score=np.array([_number(p[4]) for p in picks], np.float64),
-        margin=np.array([_number(p[5]) for p in picks], np.float64),
-        why=np.array([reasons.index(p[6]) for p in picks], np.int16),
+        **_columns(picks),
+        why=np.array([reasons.index(p.reason) for p in picks], np.int16),
         reasons=reasons,
         refusal=refusal,
         by_source=by_source,
@@ -330,7 +286,25 @@ def select_each(strategy: Strategy, groups: Groups) -> Selection:
     )
 
 
-Said = Sequence[Choice] | Sequence[PairChoice] | Refusal
+def _columns(picks: Sequence[_Pick]) -> dict[str, Any]:
+    """The columns of a `Selection` that are of single picks."""
+    places: dict[str, Any] = {
+        name: np.array([getattr(pick, name) for pick in picks], np.int32)
+        for name in ("prompt", "row", "second", "other")
+    }
+    numbers = {
+        name: np.array([_number(getattr(pick, name)) for pick in picks], np.float64)
+        for name in ("score", "second_score", "other_score", "margin")
+    }
+    weights = np.array([pick.weight for pick in picks], np.float64)
+    found = places | numbers | {"weight": None if (weights == 1).all() else weights}
+    if (places["second"] < 0).all():
+        found |= {"second": None, "second_score": None}
+    return found
+
+
+Pick = Choice | PairChoice | TripleChoice
+Said = Sequence[Choice] | Sequence[PairChoice] | Sequence[TripleChoice] | Refusal
 
 
 def _some(strategy: Strategy, group: Group, said: Said) -> Said:
@@ -342,33 +316,45 @@ def _some(strategy: Strategy, group: Group, said: Said) -> Said:
     return said
 
 
+def ids_of(pick: Pick) -> tuple[str, ...]:
+    """The responses of a pick, in the order of the sides of its row."""
+    if isinstance(pick, Choice):
+        return (pick.response_id,)
+    if isinstance(pick, PairChoice):
+        return (pick.chosen_id, pick.rejected_id)
+    return (pick.source_chosen_id, pick.target_chosen_id, pick.rejected_id)
+
+
 def _pick(
-    strategy: Strategy,
-    group: Group,
-    number: int,
-    rows: Mapping[str, int],
-    pick: Choice | PairChoice,
-) -> tuple[int, int, int, float | None, float | None, float | None, str]:
-    picked = (pick.response_id,) if isinstance(pick, Choice) else (pick.chosen_id, pick.rejected_id)
-    for response_id in picked:
+    strategy: Strategy, group: Group, number: int, rows: Mapping[str, int], pick: Pick
+) -> _Pick:
+    for response_id in ids_of(pick):
         if response_id not in rows:
             raise PartError(
                 f"the strategy '{strategy.part_name()}' picked {response_id}, which is no whole "
                 f"response of prompt {group.prompt_id}. "
                 "Pick only from group.responses where .whole is true."
             )
+    at = [rows[response_id] for response_id in ids_of(pick)]
     if isinstance(pick, Choice):
-        return number, rows[pick.response_id], -1, pick.score, None, None, pick.reason
-    return (
-        number, rows[pick.chosen_id], rows[pick.rejected_id], pick.chosen_score,
-        pick.rejected_score, pick.margin, pick.reason,
+        return _Pick(number, at[0], -1, -1, pick.score, None, None, None, pick.reason, pick.weight)
+    if isinstance(pick, PairChoice):
+        return _Pick(
+            number, at[0], -1, at[1], pick.chosen_score, None, pick.rejected_score, pick.margin,
+            pick.reason, pick.weight,
+        )  # fmt: skip
+    return _Pick(
+        number, at[0], at[1], at[2], pick.source_chosen_score, pick.target_chosen_score,
+        pick.rejected_score, pick.margin, pick.reason, pick.weight,
     )  # fmt: skip
 
 
-def _numbers(pick: Choice | PairChoice) -> dict[str, float | None]:
+def _numbers(pick: Pick) -> dict[str, float | None]:
     if isinstance(pick, Choice):
         return {"best": pick.score}
-    return {"best": pick.chosen_score, "gap": pick.margin}
+    if isinstance(pick, PairChoice):
+        return {"best": pick.chosen_score, "gap": pick.margin}
+    return {"best": pick.source_chosen_score, "gap": pick.margin}
 
 
 def _number(value: float | None) -> float:

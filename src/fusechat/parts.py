@@ -30,6 +30,7 @@ from fusechat.groups import Groups as Groups
 from fusechat.groups import Judged as Judged
 from fusechat.groups import PairChoice as PairChoice
 from fusechat.groups import Refusal as Refusal
+from fusechat.groups import Said as Said
 from fusechat.groups import Seen as Seen
 from fusechat.groups import Selection as Selection
 from fusechat.groups import TripleChoice as TripleChoice
@@ -158,6 +159,10 @@ class Source(RowPart):
         """What it lacks in this place (a server, a key); a run asks before its first unit."""
         yield from ()
 
+    def logps(self) -> RowPart | str:
+        """The part that answers `LogpRequest`s, or why there is none, with the mend."""
+        return f"the source '{self.part_name()}' cannot say how likely a text is. Use hf."
+
     def served_model(self) -> str:
         """The name under which responses are filed as `model`."""
         return str(getattr(self, "model", type(self).__name__))
@@ -183,18 +188,13 @@ class Strategy(Part):
     mixes_sources: ClassVar[bool] = False
     """Whether a pick needs responses of two sources, so that no source gives one alone."""
 
-    def select(self, group: Group) -> Sequence[Choice] | Sequence[PairChoice] | Refusal:
-        """The picks, at least one, or a refusal with its reason."""
+    def select(self, group: Group) -> Said:
+        """The picks, at least one and of the kind of `emits`, or a refusal with its reason."""
         raise NotImplementedError(f"{type(self).__name__} must define select()")
 
-    def of_source(
-        self, group: Group, source: str
-    ) -> Sequence[Choice] | Sequence[PairChoice] | Refusal:
-        """What one source gives by itself, as if the others were not there.
-
-        Of a strategy that mixes sources: what it gives with this source's response as the chosen
-        one.
-        """
+    def of_source(self, group: Group, source: str) -> Said:
+        """What one source gives by itself, as if the others were not there; of a strategy that
+        mixes sources, with this one's response as the chosen one."""
         own = tuple(r for r in group.responses if r.source == source)
         return self.select(replace(group, sources=(source,), responses=own))
 
@@ -216,6 +216,10 @@ class Strategy(Part):
         """Names of the annotators whose scores this strategy reads."""
         names = (getattr(self, key, None) for key in ("by", "correct_by"))
         return tuple(name for name in names if name)
+
+    def named_sources(self) -> tuple[str, ...]:
+        """The sources that its settings name; a rule's `sources` need not name them again."""
+        return ()
 
 
 class Loss(Part):
@@ -267,17 +271,13 @@ class Task(Part):
         raise NotImplementedError(f"{type(self).__name__} must define prompts()")
 
     def graded_by(self) -> dict[str, Any] | None:
-        """The annotator that grades it, as a recipe would write it (`{"use": "math_answer"}`).
-
-        None where it is only a prompt set.
-        """
+        """The annotator that grades it, as a recipe would write it (`{"use": "math_answer"}`);
+        None where it is only a prompt set."""
         return None
 
     def compared(self) -> dict[str, Any] | None:
-        """How responses are held against another model's, as `win_rate` in a recipe.
-
-        `{"against": "target", "scale": 1.0}`; None where its grades are shares in [0, 1].
-        """
+        """How responses are held against another model's, as `win_rate` in a recipe (`{"against":
+        "target", "scale": 1.0}`); None where its grades are shares in [0, 1]."""
         return None
 
 

@@ -17,12 +17,17 @@ from pydantic import BaseModel
 from fusechat.digests import digest
 from fusechat.errors import FusechatError
 from fusechat.files import read_json
+from fusechat.on_policy_units import BUILD as ON_POLICY
+from fusechat.on_policy_units import judged_by, on_policy_entries, ready_sources, trained_names
 from fusechat.parts import Part, load_part
 from fusechat.recipe import Recipe
 from fusechat.recipe_checks import evaluated_models
+from fusechat.records import Record, Response, Score, SourceLogp
 from fusechat.settings import settings_key
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
-from fusechat.stages.evaluate import EvaluateTask
+from fusechat.stages.evaluate_settings import EvaluateTask
+from fusechat.stages.on_policy import before
+from fusechat.training_units import logp_entries, select_entries, unit_of
 
 Kind = Literal[
     "prompts",
@@ -32,12 +37,25 @@ Kind = Literal[
     "annotate",
     "build",
     "train_sft",
+    "build_on_policy",
+    "source_logps",
     "train_dpo",
+    "candidates",
+    "select",
     "compare",
 ]
 State = Literal["done", "partial", "stale", "new"]
-SEEDED = ("prompts", "sample", "build", "train_sft", "train_dpo")
+SEEDED = ("prompts", "sample", "build", "build_on_policy", "train_sft", "train_dpo")
 """Kinds whose result depends on the recipe's seed."""
+VERSIONS = {"train_sft": 2, "train_dpo": 2}
+"""Kinds whose meaning has changed, so that older results are not taken for theirs. 2: rows are
+packed, and those held out are not trained on."""
+ROWWISE: Mapping[str, type[Record]] = {
+    "sample": Response,
+    "annotate": Score,
+    "source_logps": SourceLogp,
+}
+"""Kinds that map rows to rows, and what rows they make."""
 KEY_SHOWN = 8
 
 
@@ -63,7 +81,7 @@ class Unit:
     @property
     def rowwise(self) -> bool:
         """Whether it maps rows to rows."""
-        return self.kind in ("sample", "annotate")
+        return self.kind in ROWWISE
 
 
 @dataclass(frozen=True)
@@ -135,6 +153,8 @@ def plan(recipe: Recipe, workspace: str | Path = "workspace") -> Plan:
             made_from["order"] = order
         if kind in SEEDED:
             made_from["seed"] = recipe.seed
+        if kind in VERSIONS:
+            made_from["version"] = VERSIONS[kind]
         units[name] = Unit(name, kind, settings, inputs, made_from, digest(made_from))
     return Plan(recipe, Path(workspace).resolve(), tuple(units.values()))
 
@@ -162,8 +182,9 @@ Entry = tuple[str, Kind, Any, tuple[str, ...]]
 
 def _entries(recipe: Recipe) -> Iterator[Entry]:
     yield "prompts", "prompts", recipe.prompts, ()
-    samples = tuple(f"sample/{name}" for name in recipe.sources)
-    for name, source in recipe.sources.items():
+    sources = ready_sources(recipe)
+    samples = tuple(f"sample/{name}" for name in sources)
+    for name, source in sources.items():
         yield f"sample/{name}", "sample", source, ("prompts",)
     if recipe.describe is not None:
         asked = {"describe": recipe.describe, "target": recipe.target}
@@ -172,10 +193,12 @@ def _entries(recipe: Recipe) -> Iterator[Entry]:
     if ledger:
         yield "decontaminate", "decontaminate", _looked_for(recipe), ("prompts", *samples)
     for name, annotator in recipe.annotators.items():
-        yield f"annotate/{name}", "annotate", annotator, ("prompts", *_judged(recipe, annotator))
+        judged = judged_by(recipe, annotator, sources)
+        yield f"annotate/{name}", "annotate", annotator, ("prompts", *judged)
     scores = tuple(f"annotate/{name}" for name in recipe.annotators)
     if recipe.build is not None:
-        yield "build", "build", recipe.build, ("prompts", *samples, *scores, *ledger)
+        rules = before(recipe.build, trained_names(recipe))
+        yield "build", "build", rules, ("prompts", *samples, *scores, *ledger)
     yield from _training(recipe)
     if recipe.evaluate is not None:
         yield from _evaluation(recipe)
@@ -189,26 +212,23 @@ def _looked_for(recipe: Recipe) -> dict[str, Any]:
     return {"decontaminate": recipe.decontaminate, "tasks": tasks}
 
 
-def _judged(recipe: Recipe, annotator: AnnotatorEntry) -> tuple[str, ...]:
-    """The sources that have any domain that the annotator judges."""
-    domains = {entry.wanted_domain() or "" for entry in recipe.prompts.values()}
-    judged = [domain for domain in domains if annotator.judges(domain)]
-    return tuple(
-        f"sample/{name}"
-        for name, source in recipe.sources.items()
-        if any(source.wants(domain) for domain in judged)
-    )
-
-
 def _training(recipe: Recipe) -> Iterator[Entry]:
     base = recipe.target
     if recipe.train.sft is not None:
         yield "train/sft", "train_sft", {"model": base, "train": recipe.train.sft}, ("build",)
+    builds: tuple[str, ...] = ("build",)
+    for entry in on_policy_entries(recipe):
+        builds = ("build", ON_POLICY)
+        yield entry
     if recipe.train.dpo is not None:
         after = recipe.train.sft is not None
         model = None if after else base
-        inputs = ("build", "train/sft") if after else ("build",)
+        inputs = (*builds, "train/sft") if after else builds
+        for entry in logp_entries(recipe, inputs):
+            inputs += (entry[0],)
+            yield entry
         yield "train/dpo", "train_dpo", {"model": model, "train": recipe.train.dpo}, inputs
+        yield from select_entries(recipe, inputs)
 
 
 def _evaluation(recipe: Recipe) -> Iterator[Entry]:
@@ -219,11 +239,12 @@ def _evaluation(recipe: Recipe) -> Iterator[Entry]:
         prompts = PromptsEntry(part=task.task, split=task.split, take=task.take, domain=task.domain)
         yield f"{top}/prompts", "prompts", {task.name: prompts}, ()
         gathered.append(f"{top}/prompts")
-        annotator = AnnotatorEntry(part=_grader(task))
+        annotator = AnnotatorEntry(part=task.grader())
         for model in evaluated_models(recipe):
-            trained = (model.replace(".", "/"),) if model.startswith("train.") else ()
+            trained = unit_of(model)
             entry = SourceEntry(part=_answering(recipe, model, task), samples=1)
-            yield f"{top}/{model}/sample", "sample", entry, (f"{top}/prompts", *trained)
+            needed = [f"{top}/prompts", *([trained] if trained else [])]
+            yield f"{top}/{model}/sample", "sample", entry, tuple(needed)
             inputs = (f"{top}/prompts", f"{top}/{model}/sample")
             yield f"{top}/{model}/annotate", "annotate", annotator, inputs
             gathered += [f"{top}/{model}/sample", f"{top}/{model}/annotate"]
@@ -231,12 +252,6 @@ def _evaluation(recipe: Recipe) -> Iterator[Entry]:
     if win_rates := {t.name: found for t in recipe.evaluate.tasks if (found := t.compared())}:
         settings["win_rates"] = win_rates
     yield "evaluate/compare", "compare", settings, tuple(gathered)
-
-
-def _grader(task: EvaluateTask) -> Any:
-    if task.graded_by is not None:
-        return task.graded_by
-    return load_part("annotators", task.task.graded_by() or {})
 
 
 def _answering(recipe: Recipe, model: str, task: EvaluateTask) -> Any:
@@ -261,7 +276,7 @@ def least_margin(recipe: Recipe, unit: str) -> float | None:
     margins = [
         getattr(strategy, "min_margin", None)
         for strategy in strategies
-        if getattr(strategy, "by", None) == unit.removeprefix("annotate/")
+        if getattr(strategy, "by", None) == unit.removeprefix("annotate/").partition("@")[0]
         and getattr(strategy, "window", "raw") == "raw"
         and not getattr(strategy, "allow_narrow_window", False)
     ]
@@ -346,11 +361,10 @@ def wanted_units(plan: Plan, only: str | None) -> list[Unit]:
     """
     if only is None:
         return list(plan.units)
-    asked = [
-        u.name for u in plan.units if u.name == only or u.name.startswith(only.rstrip("/") + "/")
-    ]
+    names = [unit.name for unit in plan.units]
+    below = [name for name in names if name.startswith(only.rstrip("/") + "/")]
+    asked = [only] if only in names else below
     if not asked:
-        names = [unit.name for unit in plan.units]
         near = difflib.get_close_matches(only, names, 1)
         hint = f"Did you mean '{near[0]}'?" if near else f"There are: {', '.join(names)}."
         raise FusechatError(f"there is no unit '{only}' in this plan. {hint}")

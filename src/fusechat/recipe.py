@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from fusechat.errors import Fault, RecipeError
+from fusechat.methods import Method
 from fusechat.parts import ModelName, Part, Where
 from fusechat.recipe_checks import cross_faults
 from fusechat.recipe_file import RecipeFile, faults_of, near
@@ -67,6 +68,8 @@ class Recipe(BaseModel):
     build: BuildSettings | None = None
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings | None = None
+    methods: dict[Name, Method] = {}
+    """Other ways to learn from the same pool, by name: `--method NAME`, `fusechat compare`."""
     max_error_share: float = Field(default=0.01, ge=0, le=1)
     """A unit with a larger share of failed rows stops."""
     _text: str = PrivateAttr(default="")
@@ -103,15 +106,16 @@ class Cluster(BaseModel):
     units: dict[str, Where] = {}
 
     def where(self, unit: str) -> Where:
-        """The most specific entry for a unit: its name, its stage, or the default."""
-        for name in (unit, unit.split("/", maxsplit=1)[0]):
+        """The most specific entry for a unit: its name (without `@source`), its stage, or the
+        default."""
+        for name in (unit, unit.partition("@")[0], unit.split("/", maxsplit=1)[0]):
             if name in self.units:
                 return self.units[name]
         return self.default
 
 
-STAGE_NAMES = ("prompts", "sample", "describe", "decontaminate", "annotate", "build", "train",
-               "evaluate")  # fmt: skip
+STAGE_NAMES = ("prompts", "sample", "describe", "decontaminate", "annotate", "build",
+               "source_logps", "train", "select", "evaluate")  # fmt: skip
 ENTRIES: dict[str, type[PromptsEntry | SourceEntry | AnnotatorEntry]] = {
     "prompts": PromptsEntry,
     "sources": SourceEntry,
@@ -119,24 +123,29 @@ ENTRIES: dict[str, type[PromptsEntry | SourceEntry | AnnotatorEntry]] = {
 }
 
 
-def load_recipe(path: str | Path, set: Mapping[str, Any] | None = None) -> Recipe:
+def load_recipe(
+    path: str | Path, set: Mapping[str, Any] | None = None, method: str | None = None
+) -> Recipe:
     """Read a recipe; `set` changes single keys (`{"build.chat.dpo.min_margin": 0.02}`).
 
-    Raises `RecipeError` with all faults that can be seen without running anything.
+    `method`: one of the recipe's `methods`, in place of the recipe as it stands. Raises
+    `RecipeError` with all faults that can be seen without running anything.
     """
-    recipe, faults, _ = read_recipe(Path(path), set)
+    recipe, faults, _ = read_recipe(Path(path), set, method)
     if faults or recipe is None:
         raise RecipeError(faults)
     return recipe
 
 
 def read_recipe(
-    path: Path, settings: Mapping[str, Any] | None = None
+    path: Path, settings: Mapping[str, Any] | None = None, method: str | None = None
 ) -> tuple[Recipe | None, list[Fault], RecipeFile]:
     """The recipe (None where its form is wrong), all its faults, and the file."""
-    file = RecipeFile(path, settings)
+    file = RecipeFile(path, settings, method=method)
     _name_parts(file.tree)
     faults = [*file.faults, *_form_faults(file)]
+    if method is not None:
+        file.tree.pop("methods", None)
     if faults:
         found = list(_entry_faults(file))
     else:
@@ -173,7 +182,7 @@ def load_cluster(path: str | Path | None, units: Collection[str] | None = None) 
 
 def recipe_text(file: RecipeFile) -> str:
     """The recipe as run: its own text where nothing was set, else the tree with what was."""
-    changed = any(line == 0 for line in file.lines.values())
+    changed = file.method is not None or any(line == 0 for line in file.lines.values())
     if not changed and "variables" not in file.text:
         return file.text
     return str(yaml.safe_dump(file.tree, sort_keys=False, allow_unicode=True))

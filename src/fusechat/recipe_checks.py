@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from fusechat.local_models import model_faults
+from fusechat.on_policy_checks import on_policy_rule_faults, on_policy_source_faults
+from fusechat.on_policy_units import model_of, own_names
 from fusechat.parts import PartSettingsError, UnknownPartError, load_part, package_fault
 from fusechat.settings import model_fault
+from fusechat.stages.build_settings import EMITS, BuildSettings
 from fusechat.stages.decontaminate import benchmark_faults
+from fusechat.stages.train_plan import engine_faults
+from fusechat.training.trackers import tracker_faults
+from fusechat.training_checks import training_faults
 
 if TYPE_CHECKING:
-    from fusechat.parts import Task
+    from fusechat.parts import Loss, Task
     from fusechat.recipe import Recipe
     from fusechat.stages.evaluate_settings import EvaluateTask
 
@@ -28,11 +34,13 @@ def cross_faults(recipe: Recipe) -> Iterator[Found]:
     domains = _domains(recipe)
     yield from _prompt_faults(recipe)
     yield from _sample_faults(recipe, domains)
+    yield from on_policy_source_faults(recipe)
     yield from _describe_faults(recipe)
     yield from _decontaminate_faults(recipe)
     yield from _annotator_faults(recipe, domains)
     yield from _build_faults(recipe, domains)
     yield from _train_faults(recipe)
+    yield from training_faults(recipe)
     yield from _evaluate_faults(recipe)
 
 
@@ -63,10 +71,6 @@ def _sample_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
         if seeds and most > len(seeds):
             message = f"{most} samples need {most} seeds; {len(seeds)} are listed. Add seeds."
             yield ("sources", name, "seeds"), message
-        model = getattr(entry.part, "model", None)
-        if model in TRAINED or model == "target":
-            message = f"on-policy sources ('{model}') are not supported yet; give a model folder."
-            yield ("sources", name, "model"), message
         if name in (*TRAINED, "target"):
             message = f"'{name}' names a model of this recipe's own. Give the source another name."
             yield ("sources", name), message
@@ -110,7 +114,8 @@ def _build_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
         name: list(entry.samples) if isinstance(entry.samples, dict) else None
         for name, entry in recipe.sources.items()
     }
-    for key, message in recipe.build.faults(annotators, sources, domains):
+    found = (*recipe.build.faults(annotators, sources, domains), *on_policy_rule_faults(recipe))
+    for key, message in found:
         yield ("build", *_steps(key, {*domains, *recipe.build.domains})), message
 
 
@@ -142,9 +147,31 @@ def _train_faults(recipe: Recipe) -> Iterator[Found]:
                 f"no build rule makes {stage.upper()} rows. Add one under build, or remove this."
             )
             yield ("train", stage), message
+        else:
+            yield from _loss_faults(recipe.build, stage, getattr(recipe.train, stage).loss)
+        for key, message in engine_faults(getattr(recipe.train, stage)):
+            yield ("train", stage, *key.split(".")), message
+        for message in tracker_faults(getattr(recipe.train, stage).report_to):
+            yield ("train", stage, "report_to"), message
     if recipe.target is not None:
         for fault in _target_faults(recipe.target.model):
             yield ("target", "model"), fault
+
+
+def _loss_faults(build: BuildSettings, stage: str, loss: Loss) -> Iterator[Found]:
+    """A loss that learns from other rows than the rules make."""
+    types = build.row_types(stage)
+    if len({*types.values()}) != 1:
+        return  # told with the rules
+    domain, kind = next(iter(types.items()))
+    if kind != loss.consumes and kind in EMITS[stage]:
+        fit = "wrpo" if kind == "Triple" else "dpo"
+        message = (
+            f"'{loss.part_name()}' learns from {loss.consumes} rows, but "
+            f"build.{domain}.{stage} makes {kind} rows. Use a loss for those, such as "
+            f"'{fit}', or another strategy there."
+        )
+        yield ("train", stage, "loss"), message
 
 
 def _target_faults(model: str) -> Iterator[str]:
@@ -161,9 +188,13 @@ def _evaluate_faults(recipe: Recipe) -> Iterator[Found]:
         return
     known = [*(["target"] if recipe.target else []), *recipe.sources]
     known += [f"train.{stage}" for stage in ("sft", "dpo") if getattr(recipe.train, stage)]
+    own = own_names(recipe)
     for index, name in enumerate(recipe.evaluate.models or ()):
         if name not in known:
             yield ("evaluate", "models", index), f"there is no model '{name}'. {_hint(name, known)}"
+        elif name in own:
+            message = f"'{name}' is the model '{model_of(recipe.sources[name])}'. Name that one."
+            yield ("evaluate", "models", index), message
         elif name in recipe.sources and not hasattr(recipe.sources[name].part, "temperature"):
             message = f"'{name}' cannot answer new prompts: it is no sampled model. Remove it."
             yield ("evaluate", "models", index), message
@@ -187,7 +218,12 @@ def evaluated_models(recipe: Recipe) -> tuple[str, ...]:
     if recipe.evaluate.models is not None:
         return recipe.evaluate.models
     trained = [f"train.{s}" for s in ("sft", "dpo") if getattr(recipe.train, s) is not None]
-    sources = [n for n, entry in recipe.sources.items() if hasattr(entry.part, "temperature")]
+    own = own_names(recipe)
+    sources = [
+        name
+        for name, entry in recipe.sources.items()
+        if hasattr(entry.part, "temperature") and name not in own
+    ]
     return (*(["target"] if recipe.target else []), *trained, *sources)
 
 

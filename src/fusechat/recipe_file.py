@@ -5,6 +5,7 @@ Knows nothing of what a recipe means; `recipe.py` does.
 
 from __future__ import annotations
 
+import copy
 import difflib
 import re
 import types
@@ -26,17 +27,23 @@ class RecipeFile:
     """A recipe's YAML: its tree, and the line of every key."""
 
     def __init__(
-        self, path: Path, settings: Mapping[str, Any] | None = None, what: str = "recipe"
+        self,
+        path: Path,
+        settings: Mapping[str, Any] | None = None,
+        what: str = "recipe",
+        method: str | None = None,
     ) -> None:
-        self.path, self.what = path, what
+        self.path, self.what, self.method = path, what, method
         self.text = _read(path, what)
         self.lines: dict[Path_, int] = {}
         self.faults: list[Fault] = []
         self.waiting: set[str] = set()
         """Dotted keys whose value needs a variable that has none."""
         self.tree = self._parse()
+        for key, value, origin in self._of_method():
+            self._set(key, value, origin)
         for key, value in (settings or {}).items():
-            self._set(key, value)
+            self._set(key, _absolute(value))
         self._fill_in_variables()
 
     def place(self, path: Path_) -> str:
@@ -114,8 +121,32 @@ class RecipeFile:
                 self.lines[(*path, index)] = value.start_mark.line + 1
                 self._walk(value, (*path, index), above)
 
-    def _set(self, key: str, value: Any) -> None:
-        """Change one key; a number is a place in a list, and a key may have dots in it."""
+    def _of_method(self) -> list[tuple[str, Any, Path_]]:
+        """What the method changes: (dotted key, value, key path of it in the file)."""
+        if self.method is None:
+            return []
+        methods = self.tree.get("methods")
+        known = [str(name) for name in methods] if isinstance(methods, Mapping) else []
+        if not isinstance(methods, Mapping) or self.method not in known:
+            there = near(self.method, known) or "The recipe has no section 'methods'."
+            message = f"there is no method '{self.method}'. {there}"
+            self.faults.append(self.fault(("methods",), message))
+            return []
+        if isinstance(self.tree.get("name"), str):
+            self.tree["name"] += f"-{self.method}"
+        entry = methods[self.method]
+        given = entry.get("set") if isinstance(entry, Mapping) else None
+        at = ("methods", self.method, "set")
+        if not isinstance(given, Mapping):
+            return []  # where it is there, and no mapping, the recipe's own form is at fault
+        return [(str(key), copy.deepcopy(value), (*at, key)) for key, value in given.items()]
+
+    def _set(self, key: str, value: Any, origin: Path_ | None = None) -> None:
+        """Change one key; a number is a place in a list, and a key may have dots in it.
+
+        `origin`: the key path at which a method says so; None where the command line does.
+        """
+        line = self.lines.get(origin, 1) if origin else 0
         node: Any = self.tree
         path: Path_ = ()
         rest = key.split(".")
@@ -127,15 +158,18 @@ class RecipeFile:
                     node = node[step]
                 else:
                     node[step] = node = {}
-                    self.lines[path] = 0
+                    self.lines[path] = line
                 step, rest = _next_step(node, rest)
         except LookupError as error:
-            self.faults.append(Fault("--set", key, str(error.args[0])))
+            place = f"{self.path}:{line}" if origin else "--set"
+            self.faults.append(Fault(place, key, str(error.args[0])))
             return
         path = (*path, step)
-        node[step] = _absolute(value)
+        node[step] = value
         self.lines = {p: n for p, n in self.lines.items() if p[: len(path)] != path}
-        self.lines[path] = 0
+        inside = len(origin or ())
+        below = {p[inside:]: n for p, n in self.lines.items() if origin and p[:inside] == origin}
+        self.lines |= {(*path, *rest): n for rest, n in {**below, (): line}.items()}
 
     def _fill_in_variables(self) -> None:
         variables = self.tree.pop("variables", None) or {}

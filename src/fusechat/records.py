@@ -202,6 +202,67 @@ class Candidate(Record):
         )  # fmt: skip
 
 
+class SourceLogp(Record):
+    """How likely one source's model finds one response, whoever wrote it."""
+
+    response_id: str
+    source: str
+    """Name of the source in the recipe whose model is asked."""
+    status: Status
+    """`unscorable`: this source cannot say; `error`: it failed. Neither is a log-probability."""
+    logp: float | None = None
+    """Sum over the response's tokens, its end-of-turn token included, in nats, under the model
+    itself (before temperature and top-p). There iff status is ok."""
+    tokens: int | None = None
+    """Tokens of the response in that model's own tokenizer, the end-of-turn token included. There
+    iff status is ok; at least 1."""
+    reason: str = ""
+    made_from: str
+
+    @model_validator(mode="after")
+    def _numbers_iff_ok(self) -> Self:
+        numbers = self.logp is not None, self.tokens is not None
+        if set(numbers) != {self.status == "ok"}:
+            raise ValueError("a source's log-probability and tokens are there iff status is 'ok'")
+        if self.status == "ok" and not (math.isfinite(self.logp or 0.0) and (self.tokens or 0) > 0):
+            raise ValueError("a log-probability is a finite number, of one token or more")
+        if self.status != "ok" and not self.reason:
+            raise ValueError(f"a log-probability with status '{self.status}' must say why")
+        return self
+
+
+class LogpRequest(Record):
+    """Input row of `source_logps`: one response in front of one source's model. Never stored."""
+
+    prompt: Prompt
+    response_id: str
+    text: str
+    source: str
+    own: Response | None = None
+    """The response's row, where this very source wrote it."""
+    made_from: str
+
+    def logp(self, value: float, tokens: int) -> SourceLogp:
+        """The answer; an error where the value is no finite number."""
+        if not math.isfinite(value):
+            return self.error("its log-probability is not a finite number: a broken model")
+        return self._answered("ok", "", logp=value, tokens=tokens)
+
+    def unscorable(self, reason: str) -> SourceLogp:
+        """This source cannot say how likely the text is."""
+        return self._answered("unscorable", reason)
+
+    def error(self, reason: str) -> SourceLogp:
+        """The source failed."""
+        return self._answered("error", reason)
+
+    def _answered(self, status: Status, reason: str, **fields: Any) -> SourceLogp:
+        return SourceLogp(
+            response_id=self.response_id, source=self.source, status=status, reason=reason,
+            made_from=self.made_from, **fields,
+        )  # fmt: skip
+
+
 class Demonstration(Record):
     """One SFT example: a prompt and the response to imitate."""
 

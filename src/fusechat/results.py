@@ -9,11 +9,14 @@ from typing import Any, TypeVar
 
 from fusechat.errors import FusechatError
 from fusechat.files import read_json
-from fusechat.planner import Plan, Unit
-from fusechat.records import Demonstration, Dropped, Pair, Prompt, Record, Response, Score
+from fusechat.planner import ROWWISE, Plan, Unit
+from fusechat.records import Demonstration, Dropped, Pair, Prompt, Record
+from fusechat.stages.build_rows import dpo_row_type
 from fusechat.stages.decontaminate import Contaminated
 from fusechat.stages.describe_pairs import NearDuplicate
 from fusechat.stages.evaluate import ItemResult
+from fusechat.stages.on_policy import Reserved
+from fusechat.stages.train_data import ROW_TYPES as TRAINED_ON
 from fusechat.tables import read_table
 
 R = TypeVar("R", bound=Record)
@@ -25,6 +28,7 @@ ROW_TYPES: dict[str, type[Record]] = {
     "items": ItemResult,
     "near_duplicates": NearDuplicate,
     "removed": Contaminated,
+    "reserved": Reserved,
 }
 
 
@@ -43,7 +47,13 @@ class UnitResult:
 
     def rows(self, table: str = "data") -> Iterator[Any]:
         """The rows of one of its tables (`data`, `sft`, `dpo`, `prompts`, `dropped`, ...)."""
-        row_type = ROW_TYPES.get(table, Response if self.unit.kind == "sample" else Score)
+        row_type = ROW_TYPES.get(table) or ROWWISE.get(self.unit.kind)
+        if table == "dpo":
+            row_type = dpo_row_type(self.folder)
+        elif table == "held_out":
+            row_type = TRAINED_ON[self.unit.settings["train"].loss.consumes]
+        if row_type is None:
+            raise FusechatError(f"{self.unit.name} has no table '{table}'. Look into {self.folder}")
         return read_table(self.folder / table, row_type)
 
 

@@ -25,6 +25,7 @@ from fusechat.forecast.limits import check_limits, open_budget
 from fusechat.locks import workspace_lock
 from fusechat.log_files import log_to
 from fusechat.planner import (
+    ROWWISE,
     Plan,
     Unit,
     content_digest,
@@ -34,7 +35,6 @@ from fusechat.planner import (
 from fusechat.planner import plan as make_plan
 from fusechat.progress import Progress
 from fusechat.recipe import Cluster, Recipe
-from fusechat.records import Response, Score
 from fusechat.results import RunResult as RunResult
 from fusechat.results import UnitResult as UnitResult
 from fusechat.stages.context import UnitContext
@@ -191,8 +191,7 @@ class _Runner:
             return True
         if not (self.options.retry_errors and unit.rowwise):
             return False
-        row_type = Response if unit.kind == "sample" else Score
-        return any(failed(row) for row in read_table(folder / "data", row_type))
+        return any(failed(row) for row in read_table(folder / "data", ROWWISE[unit.kind]))
 
     def _inputs_read(self, unit: Unit) -> dict[str, str]:
         digests: dict[str, str] = {}
@@ -268,9 +267,13 @@ def _headline(unit: Unit, counts: Mapping[str, Any]) -> str:
         "describe": ("responses", "near_duplicates"),
         "decontaminate": ("looked_at", "removed_prompts", "removed_responses"),
         "annotate": ("scores", "status", "adopted"),
-        "build": ("sft", "dpo", "dropped"),
+        "build": ("sft", "dpo", "reserved", "dropped"),
+        "build_on_policy": ("dpo", "dropped"),
         "train_sft": ("rows", "steps"),
+        "source_logps": ("responses", "status", "adopted"),
         "train_dpo": ("rows", "steps"),
+        "candidates": ("candidates",),
+        "select": ("step",),
     }.get(unit.kind, ())
     parts = [f"{name} {counts[name]}" for name in shown if counts.get(name)]
     return ": " + ", ".join(parts) if parts else ""
@@ -290,8 +293,13 @@ def _stage(module: str, function: str) -> Callable[[UnitContext], dict[str, Any]
 
 
 def _train(function: str) -> Callable[[UnitContext], dict[str, Any]]:
-    stage = _stage("train", function)
-    return lambda context: stage(replace(context, settings=context.settings["train"]))
+    def call(context: UnitContext) -> dict[str, Any]:
+        from fusechat.stages.train_ranks import train_here_or_on_ranks
+
+        settings = context.settings["train"]
+        return train_here_or_on_ranks(replace(context, settings=settings), function)
+
+    return call
 
 
 STAGES: Mapping[str, Callable[[UnitContext], dict[str, Any]]] = {
@@ -302,7 +310,11 @@ STAGES: Mapping[str, Callable[[UnitContext], dict[str, Any]]] = {
     "annotate": _stage("rowwise", "annotate"),
     "build": _stage("build", "build"),
     "train_sft": _train("train_sft"),
+    "build_on_policy": _stage("build", "build_on_policy"),
+    "source_logps": _stage("rowwise", "source_logps"),
     "train_dpo": _train("train_dpo"),
+    "candidates": _stage("select_candidates", "write_candidates"),
+    "select": _stage("select", "select"),
     "compare": _stage("evaluate", "compare"),
 }
 

@@ -67,6 +67,9 @@ class Where(BaseModel):
     """For `plan` and `--max-cost`."""
     gpus: float | None = Field(default=None, ge=0)
     """GPUs that the unit holds while it runs: for `plan` (GPU hours) and for Ray."""
+    gpu: str | None = None
+    """Which GPU a training unit gets, by name (`h100`) or memory (`80GB`): for `plan` and `doctor`,
+    where it is not the one of this machine."""
     resources: dict[str, float] = {}
     """What a Ray actor of this unit needs, such as `{CPU: 4, GPU: 1}`."""
     least_margin: float | None = Field(default=None, gt=0)
@@ -95,8 +98,14 @@ class _Speed:
     """Marks a setting that says how fast, not what: it enters no key."""
 
 
+class _Elsewhere:
+    """Marks settings of another unit, written here for their reader: they are in that one's key."""
+
+
 PLANNED_MODELS = ("target", "train.sft", "train.dpo")
-CONTENT, MODEL, SPEED = _Content(), _Model(), _Speed()
+TRAINED_BY = {"train.sft": "train/sft", "train.dpo": "select/dpo"}
+"""A trained model's name -> the unit whose `model/` it is."""
+CONTENT, MODEL, SPEED, ELSEWHERE = _Content(), _Model(), _Speed(), _Elsewhere()
 
 
 def _resolve(value: Any, info: ValidationInfo) -> Any:
@@ -150,23 +159,24 @@ def settings_key(model: BaseModel) -> dict[str, Any]:
     """The settings of `model` that differ from their defaults, as JSON for a key.
 
     A file or folder stands for its content, a part inside for its own key, and settings
-    marked SPEED are left out; so a new setting whose default keeps the old meaning, a moved
-    file or a faster machine keep the old keys.
+    marked SPEED or ELSEWHERE are left out; so a new setting whose default keeps the old meaning,
+    a moved file or a faster machine keep the old keys.
     """
     out: dict[str, Any] = {}
     for name, info in type(model).model_fields.items():
         value = getattr(model, name)
-        if SPEED in info.metadata or value == info.get_default(call_default_factory=True):
+        left_out = SPEED in info.metadata or ELSEWHERE in info.metadata
+        if left_out or value == info.get_default(call_default_factory=True):
             continue
-        content = CONTENT in info.metadata or _names_content(info.annotation)
+        content = CONTENT in info.metadata or names_content(info.annotation)
         out[name] = _content_of(value) if content else _plain(value)
     return out
 
 
-def _names_content(hint: Any) -> bool:
+def names_content(hint: Any) -> bool:
     """Whether a type has a path of content inside, as `ContentPath | None` has."""
     return CONTENT in getattr(hint, "__metadata__", ()) or any(
-        _names_content(inner) for inner in typing.get_args(hint)
+        names_content(inner) for inner in typing.get_args(hint)
     )
 
 

@@ -15,7 +15,9 @@ from fusechat.planner import Plan, Unit, least_margin, standing
 from fusechat.progress import Progress
 from fusechat.recipe import Cluster
 from fusechat.stages.context import UnitContext
-from fusechat.stages.entries import SourceEntry
+from fusechat.stages.entries import LogpsEntry, SourceEntry
+from fusechat.stages.select_candidates import CANDIDATES, candidate_folder, number_of
+from fusechat.training_units import unit_of
 from fusechat.unit_folders import adoptable
 
 
@@ -81,20 +83,29 @@ def unit_context(
 
 
 def resolved(planned: Plan, unit: Unit) -> Any:
-    """The unit's settings with trained models replaced by their folders."""
-    if unit.kind != "sample":
+    """The unit's settings with trained models replaced by their folders.
+
+    A candidate that is not there is asked for nothing (`stages/select_candidates.py`).
+    """
+    if unit.kind not in ("sample", "source_logps"):
         return unit.settings
-    entry: SourceEntry = unit.settings
-    model = getattr(entry.part, "model", "")
-    if not str(model).startswith("train."):
+    entry: SourceEntry | LogpsEntry = unit.settings
+    model = str(getattr(entry.part, "model", ""))
+    if (number := number_of(model)) is not None:
+        folder = candidate_folder(planned.path(planned[CANDIDATES]), number)
+        if folder is None:
+            return entry.model_copy(update={"samples": {}})
+    elif (trained := unit_of(model)) is not None:
+        folder = planned.path(planned[trained]) / "model"
+    else:
         return entry
-    folder = planned.path(planned[model.replace(".", "/")]) / "model"
     return entry.model_copy(update={"part": entry.part.model_copy(update={"model": str(folder)})})
 
 
 def _with_model(planned: Plan, unit: Unit, inputs: dict[str, Path]) -> dict[str, Path]:
-    """For training: the folder of the model to start from, under the name `model`."""
-    if unit.kind not in ("train_sft", "train_dpo"):
+    """For training, and what is held against its reference: the folder of the model that it starts
+    from, under the name `model`."""
+    if unit.kind not in ("train_sft", "train_dpo", "select") or "model" not in unit.settings:
         return inputs
     base = unit.settings["model"]
     if base is not None:

@@ -11,8 +11,7 @@ from fusechat.digests import digest_path
 from fusechat.errors import DamagedError
 from fusechat.executors.adopted import Adopted
 from fusechat.files import read_json, write_atomic
-from fusechat.planner import Unit
-from fusechat.records import Response, Score
+from fusechat.planner import ROWWISE, Unit
 from fusechat.tables import read_dicts, shards, table_info
 
 SET_ASIDE = "set-aside"
@@ -91,8 +90,8 @@ def adoptable(workspace: Path, folder: Path, part: str) -> Adopted:
         made = read_json(path)
         if made.get("part") != part:
             continue
-        row_type = Response if made["kind"] == "sample" else Score
-        out.add(path.parent / SET_ASIDE if path.parent == folder else path.parent, row_type)
+        place = path.parent / SET_ASIDE if path.parent == folder else path.parent
+        out.add(place, ROWWISE[made["kind"]])
     return out
 
 

@@ -2,7 +2,8 @@
 
 A worker computes shards of one row-wise unit and nothing else: it never writes a manifest. The run
 plans, takes shards as well, waits for those of workers, takes over what dead ones held, and
-closes the unit.
+closes the unit. Of a training unit the workers are its ranks, which torchrun or accelerate started
+together; they hold the workspace while they train, and the next run closes the unit.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import os
 import socket
 import time
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -19,7 +21,7 @@ from fusechat.errors import FusechatError, StaleInputError
 from fusechat.executors.leases import link_new
 from fusechat.executors.rows import JobResult, RowExecutor
 from fusechat.files import read_json, write_json
-from fusechat.locks import lock_holder
+from fusechat.locks import lock_holder, workspace_lock
 from fusechat.planner import Plan, Unit, content_digest, standing, wanted_units
 from fusechat.planner import plan as make_plan
 from fusechat.progress import Progress
@@ -30,6 +32,8 @@ from fusechat.unit_folders import REFRESHED, check_whole, same_rows, unit_said
 
 LOOKS = 2.0
 """Seconds between two looks at whether the run has come to the unit."""
+TRAINED = ("train_sft", "train_dpo")
+"""Kinds of units that are trained; the stages are called the same."""
 
 
 def work(
@@ -43,6 +47,9 @@ def work(
 ) -> JobResult | None:
     """Compute shards of the unit `name` until none is left to take; None where it is done.
 
+    A training unit is trained to its end, by this process as one of the ranks that a launcher
+    started, or by itself; None again.
+
     `executor`: what computes them, closed at the end; none: as the cluster says.
 
     Where a run holds the workspace and has not come to the unit yet, this waits for it.
@@ -52,6 +59,9 @@ def work(
     """
     planned, cluster = make_plan(recipe, workspace), cluster or Cluster()
     unit = _unit(planned, name)
+    if unit.kind in TRAINED:
+        _train(planned, unit, cluster, stream)
+        return None
     progress = Progress(name, None, stream)
     said = _ready(planned, unit, progress)
     if said is None:
@@ -70,19 +80,48 @@ def work(
     return result
 
 
+def _train(planned: Plan, unit: Unit, cluster: Cluster, stream: TextIO | None) -> None:
+    """Train a unit as one of several ranks; the first holds the workspace meanwhile."""
+    from fusechat.stages.train_ranks import train_here_or_on_ranks
+    from fusechat.training.ranks import leave_ranks
+
+    first = os.environ.get("RANK", "0") == "0"
+    folder = planned.path(unit)
+    file = folder / "progress.json"
+    progress = Progress(unit.name, file, stream) if first else Progress(unit.name)
+    name = planned.recipe.name
+    try:
+        with workspace_lock(planned.workspace, name, False) if first else nullcontext():
+            if _ready(planned, unit, progress, holding=first) is None:
+                progress.note("is done; there is nothing to do")
+                return
+            context = unit_context(planned, unit, where_of(planned, unit, cluster), None, progress)
+            settings = context.settings["train"]
+            train_here_or_on_ranks(replace(context, settings=settings), unit.kind)
+    finally:
+        progress.close()
+        leave_ranks()
+    progress.note("is trained. A run closes the unit.")
+
+
 def _unit(planned: Plan, name: str) -> Unit:
-    """The unit of this name; raises where there is none, or where it is not row-wise."""
+    """The unit of this name; raises where there is none, or none that workers can do."""
     unit = next((unit for unit in planned.units if unit.name == name), None)
     if unit is None:
         wanted_units(planned, name)  # raises with the nearest name, or passes where it is a group
-    if unit is None or not unit.rowwise:
-        names = ", ".join(unit.name for unit in planned.units if unit.rowwise)
+    if unit is None or not (unit.rowwise or unit.kind in TRAINED):
+        names = ", ".join(u.name for u in planned.units if u.rowwise or u.kind in TRAINED)
         raise FusechatError(f"'{name}' is no unit that workers can share. There are: {names}.")
     return unit
 
 
-def _ready(planned: Plan, unit: Unit, progress: Progress) -> dict[str, Any] | None:
-    """What `unit.json` says once the unit can be worked on; None where it is done."""
+def _ready(
+    planned: Plan, unit: Unit, progress: Progress, holding: bool = False
+) -> dict[str, Any] | None:
+    """What `unit.json` says once the unit can be worked on; None where it is done.
+
+    `holding`: this process holds the workspace itself, so that there is no run to wait for.
+    """
     shown = ""
     while True:
         if standing(planned, unit).state == "done":
@@ -90,7 +129,7 @@ def _ready(planned: Plan, unit: Unit, progress: Progress) -> dict[str, Any] | No
         found = _obstacle(planned, unit) or _begun(planned, unit)
         if isinstance(found, dict):
             return found
-        if lock_holder(planned.workspace) is None:
+        if holding or lock_holder(planned.workspace) is None:
             # It may have ended between the two looks, having made what was missing.
             found = _obstacle(planned, unit) or _begun(planned, unit)
             if not isinstance(found, str):
@@ -123,7 +162,8 @@ def _begun(planned: Plan, unit: Unit) -> dict[str, Any] | str:
         folder = planned.path(planned[name])
         check_whole(folder)
         digests[name] = content_digest(folder) or ""
-    said = unit_said(unit, resolved(planned, unit).part.digest(), digests)
+    part = resolved(planned, unit).part.digest() if unit.rowwise else None
+    said = unit_said(unit, part, digests)
     file = planned.path(unit) / "unit.json"
     if not file.exists():
         draft = file.with_name(f".unit.{socket.gethostname()}.{os.getpid()}.json")

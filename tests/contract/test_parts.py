@@ -45,6 +45,7 @@ def example(family: str, name: str, tmp: Path) -> Part:
     file = tmp / "data.jsonl"
     file.write_text('{"prompt": "a?", "response": "b"}\n')
     known = {"path": str(file), "model": "some/model", "by": "judge", "correct_by": "judge"}
+    known["target"] = "own"
     needed = {k: known[k] for k, info in cls.model_fields.items() if info.is_required()}
     if "correct_by" in cls.model_fields:
         needed["correct_by"] = "judge"

@@ -231,17 +231,20 @@ def test_the_model_is_copied_with_its_card_and_a_full_folder_is_refused(tmp_path
 
     result = a_run(tmp_path, PLAIN)
     planned = result.plan
-    for unit in ("train/sft", "train/dpo"):
+    for unit in ("train/sft", "train/dpo", "select/dpo"):
         folder = planned.path(planned[unit])
         (folder / "model").mkdir(parents=True)
         (folder / "model" / "config.json").write_text(f'{{"of": "{unit}"}}')
         (folder / "model" / "chat_template.jinja").write_text("{{ messages }}")
-        write_json(folder / "manifest.json", {"counts": {}, "tables": {}, "libraries": {}})
+        counts = {"step": 400, "reason": "by rule"} if unit == "select/dpo" else {}
+        write_json(folder / "manifest.json", {"counts": counts, "tables": {}, "libraries": {}})
     found = lineage(result.folder, tmp_path / "ws")
     unit, names = export_model(found, tmp_path / "m")
     assert (unit, names) == ("train/dpo", ["chat_template.jinja", "config.json"])
-    assert json.loads((tmp_path / "m" / "config.json").read_text()) == {"of": "train/dpo"}
-    assert "base_model_relation: finetune" in (tmp_path / "m" / "README.md").read_text()
+    assert json.loads((tmp_path / "m" / "config.json").read_text()) == {"of": "select/dpo"}
+    card = (tmp_path / "m" / "README.md").read_text()
+    assert "base_model_relation: finetune" in card
+    assert "the state after step 400: by rule" in card
     export_model(found, tmp_path / "m")  # again: it is an export
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "x").write_text("keep")

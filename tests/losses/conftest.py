@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import SimpleNamespace
@@ -58,6 +59,30 @@ def trl_preference_loss() -> Callable[[str, float, Inputs], tuple[float, dict[st
             trainer, _Model(logps, mask), batch, return_outputs=False
         )
         return loss.item(), {name: v[0] for name, v in trainer._metrics["train"].items() if v}
+
+    return run
+
+
+@pytest.fixture
+def trl_cpo_loss() -> Callable[[str, float, float, Inputs], tuple[torch.Tensor, Any, Any]]:
+    """TRL's reference-free losses on given sums and lengths: (losses, rewards of both sides)."""
+    pytest.importorskip("trl")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it says that its experimental trainers may change
+        trainer_module = pytest.importorskip("trl.experimental.cpo.cpo_trainer")
+
+    def run(
+        loss_type: str, beta: float, gamma: float, inputs: Inputs
+    ) -> tuple[torch.Tensor, Any, Any]:
+        logps, lengths = inputs
+        trainer = SimpleNamespace(
+            alpha=0.0, loss_type=loss_type, simpo_gamma=gamma, beta=beta, label_smoothing=0.0,
+            accelerator=SimpleNamespace(device="cpu"),
+        )  # fmt: skip
+        # TRL averages the log-probabilities over their tokens before this.
+        means = (logps[side] / lengths[side] for side in ("chosen", "rejected"))
+        found: tuple[torch.Tensor, Any, Any] = trainer_module.CPOTrainer.cpo_loss(trainer, *means)
+        return found
 
     return run
 

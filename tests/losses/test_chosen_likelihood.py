@@ -23,6 +23,7 @@ def test_a_rows_loss_is_the_summed_nats_of_the_chosen_response_and_metrics_are_p
     # (-10 + 12) / 4 = 0.5 and (-20 + 17) / 3 = -1: margin 1.5.
     assert {name: value.item() for name, value in metrics.items()} == {
         "rewards_chosen": 0.5, "rewards_rejected": -1.0, "margins": 1.5, "accuracies": 1.0,
+        "normalized_margins": 1.5, "normalized_accuracies": 1.0,
     }  # fmt: skip
 
 

@@ -39,6 +39,22 @@ def test_the_loss_of_a_pair_worked_by_hand() -> None:
     assert metrics["accuracies"].item() == 1.0
 
 
+def test_normalized_margins_are_per_token_and_without_beta_beside_the_losss_own_scale() -> None:
+    # Log-ratios 2 over 7 tokens and -3 over 3: 2/7 + 1 = 9/7 nats of a token, whatever beta.
+    for beta in (0.01, 0.1, 10):
+        metrics = Dpo(beta=beta)(_inputs(-10, -20, -12, -17), LENGTHS, 0.0)[1]
+        assert metrics["normalized_margins"].item() == pytest.approx(9 / 7)
+        assert metrics["normalized_accuracies"].item() == 1.0
+
+
+def test_the_sum_and_the_mean_of_a_token_can_rank_a_pair_differently() -> None:
+    # Log-ratios 7 over 7 tokens and 6 over 3: the sums say right, the tokens (1 against 2) wrong.
+    metrics = Dpo()(_inputs(-10, -20, -17, -26), LENGTHS, 0.0)[1]
+    assert metrics["accuracies"].item() == 1.0
+    assert metrics["normalized_accuracies"].item() == 0.0
+    assert metrics["normalized_margins"].item() == pytest.approx(-1.0)
+
+
 @given(NATS, NATS)
 def test_at_the_reference_the_loss_is_ln_2_and_nothing_counts_as_won(a: float, b: float) -> None:
     losses, metrics = Dpo()(_inputs(a, b, a, b), LENGTHS, 0.0)

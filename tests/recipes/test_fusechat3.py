@@ -167,6 +167,7 @@ def test_training_is_as_published(hub: Path, key: str) -> None:
         assert (stage.global_batch_size, stage.max_length) == (128, 2048)
         assert (stage.lr_scheduler_type, stage.warmup_steps) == ("cosine", 0.1)
     assert (dpo.save_steps, dpo.save_total_limit, dpo.max_prompt_length) == (100, 2, 1800)
+    assert (dpo.select.by, dpo.select.checkpoints) == ("held_out", 2)
 
 
 @pytest.mark.parametrize("key", TRAINING)
@@ -191,7 +192,7 @@ def test_five_targets_share_every_unit_before_training(hub: Path, tmp_path: Path
     keys = []
     for path in FILES.values():
         units = plan(load_recipe(path), tmp_path / "ws").units
-        keys.append({u.name: u.key for u in units if not u.name.startswith("train")})
+        keys.append({u.name: u.key for u in units if not u.name.startswith(("train", "select"))})
     assert all(found == keys[0] for found in keys)
     assert {"prompts", "sample/gemma", "annotate/armorm", "build"} <= keys[0].keys()
 

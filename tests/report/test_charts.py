@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import xml.etree.ElementTree as ET
 from importlib import resources
 
@@ -8,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusechat.report import charts, plots, training_panels
+from fusechat.report import charts, plots
 
 finite = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -99,32 +98,6 @@ def test_a_stacked_bar_of_nearly_all_does_not_say_all() -> None:
     found = ET.fromstring(charts.stacked([("kept", 3999, "good"), ("cut", 1, "bad")], "rows"))
     assert [span.text for span in found] == [">99%", None]
     assert [span.attrib["title"] for span in found] == ["kept: 3,999 (>99%)", "cut: 1 (<1%)"]
-
-
-def test_columns_become_panels_with_chosen_beside_rejected_and_held_out_beside_training() -> None:
-    rows: list[dict[str, object]] = [
-        {"step": 1, "loss": 0.7, "rows": 8, "epoch": 0.1, "token_logps_chosen": -1,
-         "logps/rejected": -9, "logps/chosen": -5, "eval_loss": 0.8},
-        {"step": 2, "loss": 0.6, "token_logps_chosen": -2, "logps": {"chosen": -4, "rejected": -8}},
-    ]  # fmt: skip
-    found = {
-        title: {s.name: s.points for s in lines} for title, lines in training_panels.panels(rows)
-    }
-    assert list(found) == ["Loss", "Log-probability, nats", "Log-probability of a token, nats"]
-    assert found["Loss"] == {"training": [(1, 0.7), (2, 0.6)], "held-out": [(1, 0.8)]}
-    assert found["Log-probability, nats"]["rejected"] == [(1, -9), (2, -8)]
-
-
-def test_a_step_that_was_done_again_after_a_kill_is_drawn_once() -> None:
-    rows = [{"step": 1, "loss": 1.0}, {"step": 2, "loss": 9.0}, {"step": 2, "loss": 0.5}]
-    ((_, (line,)),) = training_panels.panels(rows)
-    assert line.points == [(1, 1.0), (2, 0.5)]
-
-
-def test_numbers_that_are_not_finite_are_not_drawn() -> None:
-    rows = [{"step": 1, "loss": math.nan}, {"step": 2, "loss": 0.5}]
-    ((_, (line,)),) = training_panels.panels(rows)
-    assert line.points == [(2, 0.5)]
 
 
 @given(st.integers(1, 5000))

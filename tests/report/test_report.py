@@ -15,7 +15,8 @@ import fusechat
 from fusechat import files, report, tables
 from fusechat.metrics.text import raw_score
 from fusechat.records import Dropped, Pair, Prompt
-from fusechat.report.collect import collect, quantiles
+from fusechat.report.collect import collect
+from fusechat.report.judged import quantiles
 from fusechat.report.render import render
 
 VOID = {"meta", "link", "br", "wbr", "img", "col", "input", "hr"}
@@ -102,10 +103,17 @@ def test_ten_pairs_are_drawn_over_all_domains_and_sources_and_always_the_same(
     assert len(first.pairs) == 10
     assert first.pairs == second.pairs
     assert {pair.domain for pair in first.pairs} == set(first.chosen["dpo"])
-    assert len({(pair.domain, pair.source) for pair in first.pairs}) == 10
+    assert len({(pair.domain, pair.sources[0]) for pair in first.pairs}) == 10
     build = next(unit for unit in first.units if unit.name == "build")
-    known = {pair.chosen_id: pair for pair in tables.read_table(build.folder / "dpo", Pair)}
-    assert all(known[pair.chosen_id] == pair for pair in first.pairs)
+    rows = tables.read_table(build.folder / "dpo", Pair)
+    known = {(row.messages, row.chosen, row.rejected): row for row in rows}
+    for pair in first.pairs:
+        chosen, rejected = pair.sides
+        row = known[pair.messages, chosen[2], rejected[2]]
+        assert (chosen[3], rejected[3]) == (row.chosen_score, row.rejected_score)
+        assert (pair.domain, pair.origin, pair.sources, pair.margin) == (
+            row.domain, row.origin, row.sources, row.margin,
+        )  # fmt: skip
 
 
 def test_reasons_and_counts_stand_in_the_page(text: str) -> None:

@@ -292,9 +292,28 @@ def build_training(space: Workspace) -> None:
         }
         for step in range(1, 31)
     ]  # fmt: skip
-    dpo_rows += [{"step": s, "rows": 8, "eval_loss": 0.7 * math.exp(-s / 40)} for s in (10, 20, 30)]
+    looks = [
+        {
+            "step": s, "epoch": s / 30, "held_out_rows": 12,
+            "held_out_loss": 0.7 * math.exp(-s / 40), "held_out_lengths_chosen": 31.0,
+            "held_out_normalized_margins": 0.002 * s,
+            "held_out_token_logps_chosen": -0.7 - 0.012 * s,
+            "held_out_token_logps_rejected": -0.8 - 0.02 * s,
+            "answers": 24, "lengths_answer": 80 + s, "length_ratio": 1 + s / 80,
+            "log_length_ratio_error": 0.1, "cut_answers": 0.1, "kl": 0.004 * s, "kl_tokens": 1900,
+            "kl_error": 0.002, **({"held_out_accuracies": 0.5 + s / 100} if s else {}),
+        }
+        for s in (0, 10, 20, 30)
+    ]  # fmt: skip
     files.append_jsonl(sft / "metrics.jsonl", *sft_rows)
     files.append_jsonl(dpo / "metrics.jsonl", *dpo_rows)
+    files.append_jsonl(dpo / "watch.jsonl", *looks)
+    manifest = files.read_json(dpo / "manifest.json")
+    drift = {
+        "kind": "chosen_falls", "step": 20, "last": 30, "text": "They fall <b>far</b>.",
+        "advice": ["a lower learning_rate", "a larger beta"],
+    }  # fmt: skip
+    files.write_json(dpo / "manifest.json", {**manifest, "counts": {"warnings": [drift]}})
 
 
 def build_evaluation(

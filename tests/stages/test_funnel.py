@@ -10,9 +10,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.stages.pools import CHAT, MATH, Pool, columns, one_response
 
-from fusechat.groups import PICKED, select_each
+from fusechat.groups import PICKED, Selection, select_each
 from fusechat.parts import Strategy, load_part, part_names
-from fusechat.stages.funnel import CAUSES, REASONS, WORDS, words_of
+from fusechat.stages.funnel import CAUSES, REASONS, TARGET, WORDS, words_of
 
 NAMES = [word.word for word in WORDS]
 
@@ -49,6 +49,11 @@ def parts() -> list[Strategy]:
         ],
         "cross_source_margin": [{"by": "rm"}, {"by": "rm", "on_same_source_prompts": False}],
         "cross_source_correct": [scored, {"by": None, "correct_by": "ok", **OPEN}],
+        "all_sources": [{"by": "rm"}, scored],
+        "each_source_margin": [{"by": "rm"}, {**scored, **OPEN}],
+        "source_over_target": [
+            {"by": "rm", "target": "qwen", "min_margin": 0.1}, {**scored, "target": "qwen"},
+        ],
     }  # fmt: skip
     assert set(ways) == set(part_names("strategies")), "say here how the new strategy is used"
     made = [load_part("strategies", {"use": n, **way}) for n in ways for way in ways[n]]
@@ -84,17 +89,36 @@ def test_every_reason_of_every_strategy_has_a_word_and_every_word_is_used() -> N
     @settings(max_examples=60, deadline=None)
     @given(_prompts)
     @example([{"gemma": rows} for rows in (*(rows for rows, _ in CASES), EQUAL)])
+    @example(
+        [{"gemma": [{"rm": 0.4, "text": "x"}], "qwen": [{"rm": 0.3}, {"rm": 0.1, "text": "x"}]}]
+    )
     def look(prompts: list[dict[str, Any]]) -> None:
         groups = columns(pool_of(prompts).groups)
         for part in parts():
-            seen.update(select_each(part, groups).refusals)
-            assert set(part.select_all(groups).refusals) <= set(REASONS)
+            seen.update(plain(select_each(part, groups)))
+            assert plain(part.select_all(groups)) <= set(REASONS)
 
     look()
     assert seen <= set(REASONS), "the funnel's table lacks a word for these"
     assert seen == set(REASONS), "no strategy gives these reasons any more"
     named = {*REASONS.values()} - set(CAUSES) | {w for words in CAUSES.values() for w in words}
     assert named | {"no rule", "other"} == set(NAMES)
+
+
+def plain(said: Selection) -> set[str]:
+    """The reasons without the mark that they are of the target's own responses."""
+    return {reason.removeprefix(TARGET) for reason in said.refusals}
+
+
+def test_what_the_target_lacks_is_not_laid_to_the_sources() -> None:
+    triple = {"use": "source_over_target", "by": "rm", "target": "own"}
+    pool = Pool("gemma", "own")
+    pool.add("any", gemma=[{"rm": 0.1}], own=[{"finish": "length"}])
+    pool.add("any", gemma=[{"finish": "length"}], own=[{"rm": 0.1}, {"rm": 0.2}])
+    pool.add("any", gemma=[{"rm": 0.1}, {"rm": "error"}], own=[{"rm": "unscorable"}])
+    found, _ = pool.analysed({"any": {"split": {"rule": "dpo_only"}, "dpo": triple}})
+    words = found["domains"]["any"]["funnel"]["tables"]["dpo"]["words"]
+    assert words == {"truncated": 2, "unscorable": 1}
 
 
 def one_word(rows: list[dict[str, Any]], rule: dict[str, Any] = MATH, table: str = "dpo") -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from fusechat.errors import TrainingError
 from fusechat.files import read_jsonl
 from fusechat.losses.chosen_likelihood import ChosenLikelihood
 from fusechat.losses.dpo import Dpo
-from fusechat.records import Demonstration, Dropped
+from fusechat.records import Demonstration, Dropped, Pair
 from fusechat.stages.train import train_dpo, train_sft
 from fusechat.stages.train_settings import DpoSettings, SftSettings
 from fusechat.tables import read_table, write_table
@@ -159,7 +160,9 @@ def test_a_data_set_of_only_long_rows_says_to_raise_max_length(
     tmp_path: Path, base: Path, build: Path
 ) -> None:
     settings = SftSettings(**STEPS, max_length=3)
-    with pytest.raises(TrainingError, match=r"all 24 rows .* longer than max_length \(3\)"):
+    with pytest.raises(
+        TrainingError, match=r"all 24 rows .* 'longer than max_length' \(24\).* max_length \(3\)"
+    ):
         train_sft(context_of(tmp_path / "unit", base, build, settings))
 
 
@@ -237,3 +240,61 @@ def test_the_control_on_chosen_responses_trains_the_model_that_sft_on_them_train
         assert found["loss"] == pytest.approx(wanted["loss"], rel=1e-4)
         assert found["logps_chosen"] == pytest.approx(wanted["logps_response"], rel=1e-4)
     assert {"margins", "accuracies", "logps_rejected"} <= set(counts["final"])
+
+
+def test_held_out_rows_are_kept_as_a_table_and_not_trained_on(
+    tmp_path: Path, base: Path, build: Path
+) -> None:
+    counts = train_dpo(
+        context_of(tmp_path / "unit", base, build, DpoSettings(**STEPS, held_out=0.25))
+    )
+    held = list(read_table(tmp_path / "unit" / "held_out", Pair))
+    assert (counts["rows"], counts["held_out"], counts["dropped"]) == (18, 6, 0)
+    assert {row.prompt_id for row in held} < {f"p{number}" for number in range(24)}
+    kept = [row for row in pairs(24) if row not in held]
+    assert len(kept) == 18
+    save_build(tmp_path / "rest", dpo=kept)
+    train_dpo(
+        context_of(tmp_path / "alone", base, tmp_path / "rest", DpoSettings(**STEPS, held_out=0.0))
+    )
+    assert _lines(tmp_path / "unit") == _lines(tmp_path / "alone")
+
+
+def test_sft_holds_nothing_out_and_has_no_such_table(
+    tmp_path: Path, base: Path, build: Path
+) -> None:
+    counts = train_sft(context_of(tmp_path / "unit", base, build, SftSettings(**STEPS)))
+    assert "held_out" not in counts
+    assert not (tmp_path / "unit" / "held_out").exists()
+
+
+def test_rows_are_dropped_with_their_reasons_and_none_of_them_is_held_out(
+    tmp_path: Path, base: Path
+) -> None:
+    rows = pairs(24)
+    same = rows[0].model_copy(update={"rejected": rows[0].chosen})
+    long = rows[1].model_copy(update={"chosen": "w1 " * 60})
+    build = save_build(tmp_path / "mixed", dpo=[same, long, *rows[2:]])
+    settings = DpoSettings(**STEPS, held_out=0.5, max_length=40)
+    counts = train_dpo(context_of(tmp_path / "unit", base, build, settings))
+    assert (counts["rows"], counts["held_out"], counts["dropped"]) == (11, 11, 2)
+    assert counts["reasons"] == {
+        "both responses are the same tokens": 1, "longer than max_length": 1,
+    }  # fmt: skip
+    held = {row.prompt_id for row in read_table(tmp_path / "unit" / "held_out", Pair)}
+    assert not held & {"p0", "p1"}
+
+
+def test_pairs_of_both_builds_are_trained_on(tmp_path: Path, base: Path, build: Path) -> None:
+    later = [row.model_copy(update={"prompt_id": f"q{row.prompt_id}"}) for row in pairs(8, seed=1)]
+    context = context_of(tmp_path / "unit", base, build, DpoSettings(**STEPS, held_out=0.0))
+    both = {**context.inputs, "build/on_policy": save_build(tmp_path / "later", dpo=later)}
+    assert train_dpo(replace(context, inputs=both))["rows"] == 32
+
+
+def test_a_loss_of_other_rows_than_the_table_has_is_refused_by_name(
+    tmp_path: Path, base: Path, build: Path
+) -> None:
+    settings = DpoSettings.model_validate({**STEPS, "loss": {"use": "wrpo"}})
+    with pytest.raises(TrainingError, match=r"'wrpo' learns from Triple rows .* has Pair rows"):
+        train_dpo(context_of(tmp_path / "unit", base, build, settings))

@@ -8,7 +8,7 @@ import pytest
 from training_tiny import demonstrations, make_tokenizer, pairs
 
 from fusechat.chat import render_prompt
-from fusechat.records import Demonstration, Dropped, Message, Pair
+from fusechat.records import Demonstration, Dropped, Message, Pair, Triple
 from fusechat.stages.train_rows import encode_rows, keep
 from fusechat.training.examples import Example
 
@@ -55,7 +55,8 @@ def test_truncation_cuts_the_end_of_a_response_and_drops_a_prompt_without_room(
     (encoded,) = encode_rows(TOKENIZER, [row], max_length, "truncate")
     if response == 0:
         assert isinstance(encoded, Dropped)
-        assert encoded.reason == "longer than max_length"
+        assert encoded.reason == "nothing of a response is left within max_length"
+        assert json.loads(str(encoded.details))["prompt_tokens"] == 6
     else:
         assert isinstance(encoded, Example)
         whole = _one(row)
@@ -83,6 +84,41 @@ def test_a_pair_with_one_side_too_long_is_dropped() -> None:
     (row,) = pairs(1)
     long = row.model_copy(update={"chosen": "w1", "rejected": "w2 " * 50})
     assert isinstance(_one(long, 40), Dropped)
+
+
+def test_a_pair_whose_responses_are_the_same_tokens_is_dropped_and_counted() -> None:
+    (row,) = pairs(1)
+    same = row.model_copy(update={"chosen": "w5  w6", "rejected": "w5 w6"})  # as tokens, the same
+    dropped = _one(same)
+    assert isinstance(dropped, Dropped)
+    assert (dropped.stage, dropped.reason) == ("identical", "both responses are the same tokens")
+    assert json.loads(str(dropped.details))["sides"] == ["chosen", "rejected"]
+
+
+def test_a_pair_that_cutting_makes_the_same_is_dropped() -> None:
+    (row,) = pairs(1)
+    pair = row.model_copy(update={"chosen": "w5 w6 w7", "rejected": "w5 w6 w8"})
+    assert isinstance(_one(pair), Example)
+    whole = _one(pair)
+    assert isinstance(whole, Example)
+    start = whole.texts[0].start
+    (cut,) = encode_rows(TOKENIZER, [pair], start + 2, "truncate")
+    assert isinstance(cut, Dropped)
+    assert cut.stage == "identical"
+
+
+def test_only_a_rejected_response_that_is_also_a_chosen_one_drops_a_triple() -> None:
+    (pair,) = pairs(1)
+    fields = pair.model_dump(include={"prompt_id", "messages", "rejected_id", "origin", "domain"})
+    triple = Triple.model_validate(
+        {**fields, "source_chosen": "w5", "target_chosen": "w5", "rejected": "w6",
+         "source_chosen_id": "a", "target_chosen_id": "b", "source": "s", "target_source": "t"}
+    )  # fmt: skip
+    (kept,) = encode_rows(TOKENIZER, [triple], 100)
+    assert isinstance(kept, Example)
+    (gone,) = encode_rows(TOKENIZER, [triple.model_copy(update={"rejected": "w5"})], 100)
+    assert isinstance(gone, Dropped)
+    assert json.loads(str(gone.details))["sides"] == ["source_chosen", "target_chosen", "rejected"]
 
 
 def test_the_weight_of_a_row_comes_along_and_dropped_rows_are_handed_over() -> None:

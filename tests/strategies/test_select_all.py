@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 
 from fusechat.groups import select_each
 from fusechat.parts import Group, Groups, Judged, Refusal, Seen, Selection, Strategy
+from fusechat.strategies.all_sources import AllSources
 from fusechat.strategies.best_of import BestOf
 from fusechat.strategies.correct_over_incorrect import CorrectOverIncorrect
 from fusechat.strategies.cross_source_correct import CrossSourceCorrect
 from fusechat.strategies.cross_source_margin import CrossSourceMargin
+from fusechat.strategies.each_source_margin import EachSourceMargin
 from fusechat.strategies.same_source_margin import SameSourceMargin
+from fusechat.strategies.source_over_target import SourceOverTarget
 
 SOURCES = ("gemma", "mistral", "qwen")
 # A grid whose gaps are the ends of the windows below, and numbers a hair beside it.
@@ -102,6 +105,30 @@ strategies = st.one_of(
         **pair_settings,
     ),
     st.builds(
+        EachSourceMargin,
+        by=st.sampled_from(["rm", "rm", None]),
+        correct_by=st.sampled_from([None, "ok", "ok"]),
+        temperature=st.sampled_from([0.01, 1.0]),
+        **{
+            name: pair_settings[name]
+            for name in ("min_margin", "max_margin", "negative_choice")
+            if name in pair_settings
+        },
+    ),
+    st.builds(
+        AllSources,
+        by=st.sampled_from(["rm", "rm", None]),
+        correct_by=st.sampled_from([None, "ok"]),
+        temperature=st.sampled_from([0.01, 1.0]),
+    ),
+    st.builds(
+        SourceOverTarget,
+        by=st.sampled_from(["rm", "rm", None]),
+        correct_by=st.sampled_from([None, "ok"]),
+        target=st.sampled_from(["qwen", "qwen", "nobody"]),
+        min_margin=st.sampled_from([None, 0.01]),
+    ),
+    st.builds(
         BestOf,
         by=st.sampled_from(["rm", "rm", None]),
         correct_by=st.sampled_from([None, "ok"]),
@@ -127,6 +154,9 @@ def plain(said: Selection) -> dict[str, Any]:
             name: numbers(getattr(said, name))
             for name in ("score", "other_score", "margin", "gap", "best")
         },
+        "weights": said.weights.round(12).tolist(),
+        "seconds": said.seconds.tolist(),
+        "second_scores": numbers(said.second_scores),
         "why": words(said.why, said.reasons),
         "refusal": words(said.refusal, said.refusals),
         "by_source": words(said.by_source, said.refusals),

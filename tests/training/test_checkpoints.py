@@ -11,8 +11,15 @@ from training_tiny import bytes_of, make_model, make_tokenizer
 
 from fusechat.errors import TrainingError
 from fusechat.stages.train_settings import SftSettings
-from fusechat.training.checkpoints import Checkpoints, restore_optimizer
+from fusechat.training.checkpoints import (
+    Checkpoints,
+    Weights,
+    read_finished,
+    restore_optimizer,
+    write_finished,
+)
 from fusechat.training.models import load_model, make_optimizer, publish, without_bars
+from fusechat.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -34,14 +41,20 @@ def _save(checkpoints: Checkpoints, *steps: int) -> None:
     optimizer = _stepped(model)
     with without_bars():
         for step in steps:
-            checkpoints.save(step, model, make_tokenizer(), optimizer)
+            _save_one(checkpoints, step, model, optimizer)
+
+
+def _save_one(checkpoints: Checkpoints, step: int, model: Any, optimizer: Any) -> None:
+    alone = Ranks(CPU)
+    weights = Weights.of(model, Path("base"), alone, sharded=False)
+    checkpoints.save(step, weights, make_tokenizer(), optimizer, alone)
 
 
 def test_the_step_after_a_checkpoint_is_the_same_from_memory_and_from_disk(tmp_path: Path) -> None:
     model, checkpoints = make_model("gemma2"), Checkpoints(tmp_path, "run", 2)
     optimizer = _stepped(model)
     with without_bars():
-        checkpoints.save(7, model, make_tokenizer(), optimizer)
+        _save_one(checkpoints, 7, model, optimizer)
         random = torch.rand(3)
         found = checkpoints.newest()
         assert found is not None
@@ -106,3 +119,11 @@ def test_weight_decay_spares_biases_and_norms() -> None:
         for parameter in group["params"]
     }
     assert decay == {True: 0.1, False: 0.0}
+
+
+def test_a_finished_run_is_known_by_what_it_was_and_by_its_model(tmp_path: Path) -> None:
+    write_finished(tmp_path, {"seed": 1}, {"steps": 3})
+    assert read_finished(tmp_path, {"seed": 1}) is None  # its model is not there
+    (tmp_path / "model").mkdir()
+    assert read_finished(tmp_path, {"seed": 1}) == {"steps": 3}
+    assert read_finished(tmp_path, {"seed": 2}) is None

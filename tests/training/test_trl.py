@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 import torch
+from packed_models import packed_engine
 from training_tiny import demonstrations, make_model, make_tokenizer, pairs
 
 from fusechat.losses.dpo import Dpo
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
 from fusechat.parts import Loss
-from fusechat.training.engine import PaddedEngine
+from fusechat.training.engine import Engine, PaddedEngine
 from fusechat.training.examples import Example, Text
 from fusechat.training.ranks import Ranks
 from fusechat.training.reference import Known
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CPU = torch.device("cpu")
+KINDS = ("padded", "packed", "shared")
 
 
 def _arguments(config: Any, folder: Path, **more: Any) -> Any:
@@ -52,15 +54,22 @@ def _examples(ids: torch.Tensor, mask: torch.Tensor, width: torch.Tensor) -> lis
     ]
 
 
+def _engine(kind: str, model: Any, loss: Loss) -> Engine:
+    """`padded`, or packed with each prompt once (`shared`) or as often as there are responses."""
+    if kind == "padded":
+        return PaddedEngine(model, loss, Ranks(CPU), 2)
+    return packed_engine(model, loss, budget=60, share=kind == "shared")
+
+
 def _ours(
-    model: Any, loss: Loss, examples: list[Example], reference: torch.Tensor | None
+    engine: Engine, model: Any, examples: list[Example], reference: torch.Tensor | None
 ) -> tuple[float, list[torch.Tensor]]:
-    result = PaddedEngine(model, loss, Ranks(CPU), 2).backward(examples, Known(reference), 0.0)
+    model.zero_grad()
+    result = engine.backward(examples, Known(reference), 0.0)
     return result.sums[0].item(), [parameter.grad for parameter in model.parameters()]
 
 
 def _assert_same(ours: tuple[float, list[torch.Tensor]], loss: torch.Tensor, model: Any) -> None:
-    torch.autograd.backward(loss)
     assert ours[0] == pytest.approx(loss.item(), rel=1e-4)
     for one, parameter in zip(ours[1], model.parameters(), strict=True):
         difference = (one - parameter.grad).norm() / parameter.grad.norm()
@@ -89,10 +98,13 @@ def test_a_preference_step_has_the_loss_and_gradient_of_trls_dpo_trainer(
     examples = [
         Example(str(n), pair, 1.0) for n, pair in enumerate(zip(texts[:6], texts[6:], strict=True))
     ]
-    known = PaddedEngine(own_reference, loss, Ranks(CPU), 3).logps(examples)
     theirs = trainer.compute_loss(trainer.model, batch)
     assert theirs.item() != pytest.approx(0.6931, abs=1e-2)
-    _assert_same(_ours(own, loss, examples, known), theirs, trainer.model)
+    torch.autograd.backward(theirs)
+    for kind in KINDS:
+        known = _engine(kind, own_reference, loss).logps(examples)
+        ours = _ours(_engine(kind, own, loss), own, examples, known)
+        _assert_same(ours, theirs, trainer.model)
 
 
 def test_a_supervised_step_has_the_loss_and_gradient_of_trls_sft_trainer(tmp_path: Path) -> None:
@@ -112,4 +124,7 @@ def test_a_supervised_step_has_the_loss_and_gradient_of_trls_sft_trainer(tmp_pat
     )
     examples = [Example(str(n), (text,), 1.0) for n, text in enumerate(texts)]
     theirs = trainer.compute_loss(trainer.model, batch)
-    _assert_same(_ours(own, Sft(), examples, None), theirs, trainer.model)
+    torch.autograd.backward(theirs)
+    for kind in KINDS:
+        ours = _ours(_engine(kind, own, Sft()), own, examples, None)
+        _assert_same(ours, theirs, trainer.model)

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 
+from fusechat.packed.layout import Segment
 from fusechat.records import Candidate
 
 Ids = tuple[int, ...]
@@ -30,16 +31,6 @@ class Piece:
     def tokens(self, lengths: Sequence[int]) -> int:
         """Tokens that are computed for this piece."""
         return self.shared + sum(lengths[row] - self.shared for row in self.rows)
-
-
-@dataclass(frozen=True)
-class Segment:
-    """Tokens `start:stop` of a pack; they see themselves and, before that, the prefix's tokens."""
-
-    start: int
-    stop: int
-    prefix: tuple[int, int] = (0, 0)
-    """First token and end of the shared tokens; an empty range for one without any."""
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ import yaml
 from fusechat.files import read_json
 from fusechat.licences import Licence, licence_in_folder, licence_of, licence_tagged
 from fusechat.local_models import model_name
-from fusechat.settings import HUB_NAME
+from fusechat.settings import HUB_NAME, TRAINED_BY
 
+SELECT = TRAINED_BY["train.dpo"]
 SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens",
             "max_tokens", "seeds", "samples")  # fmt: skip
 
@@ -65,6 +66,12 @@ class Lineage:
         """What a unit counted; empty where it is not done."""
         found = self.manifests.get(unit, {}).get("counts")
         return found if isinstance(found, Mapping) else {}
+
+    def published(self, unit: str) -> str | None:
+        """The unit whose `model/` is what a training unit came to: of `train/dpo` the one that
+        chose its state. None where that is not done; older plans have no such unit."""
+        chosen = SELECT if unit == "train/dpo" and SELECT in self.folders else unit
+        return chosen if unit in self.manifests and chosen in self.manifests else None
 
     def section(self, name: str) -> Mapping[str, Any]:
         """A section of the recipe; empty where there is none."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.cards import text
-from fusechat.cards.lineage import Lineage, Model, lineage
+from fusechat.cards.lineage import SELECT, Lineage, Model, lineage
 from fusechat.cards.text import cell, table
 from fusechat.files import write_atomic
 from fusechat.metrics.text import percent, title
@@ -18,15 +18,16 @@ CARD = "README.md"
 
 
 def write_cards(run_folder: Path, workspace: Path) -> list[Path]:
-    """Write a card beside every trained model of a run (`train/<unit>/README.md`).
+    """Write a card beside every trained model of a run (`train/sft/README.md`, and that of the
+    chosen state as `select/dpo/README.md`).
 
     It stands beside `model/`, not in it: the folder's content is what later units are made from.
     """
     run = lineage(run_folder, workspace)
     out = []
     for unit in TRAINED:
-        if unit in run.manifests:
-            path = run.folders[unit] / CARD
+        if place := run.published(unit):
+            path = run.folders[place] / CARD
             write_atomic(path, model_card(run, unit).encode("utf-8", "replace"))
             out.append(path)
     return out
@@ -152,6 +153,8 @@ def _training(run: Lineage, units: list[str]) -> str:
         ]
         rows = f"{counts.get('rows', 0):,} rows, {counts.get('dropped', 0):,} left out (length)"
         lines.append(f"- {rows}, {counts.get('steps', 0):,} steps, {counts.get('epochs')} epochs")
+        if chosen := run.counts(SELECT) if unit == "train/dpo" else None:
+            lines.append(f"- the state after step {chosen['step']}: {cell(chosen['reason'])}")
         used = [f"{n} {libraries[n]}" for n in ("torch", "transformers") if n in libraries]
         lines.append(f"- {', '.join(used)}; settings not named have fusechat's defaults")
         parts.append(f"**{unit}**\n\n" + "\n".join(lines))

@@ -14,11 +14,12 @@ from fusechat.doctor.findings import COULD_NOT_LOOK, Examination, Finding, Model
 from fusechat.doctor.models import Looked, Seat, look, seats
 from fusechat.doctor.probe import probed
 from fusechat.doctor.prompts import asked, measure, read_prompts, with_system
+from fusechat.forecast.training import training_plans
 from fusechat.planner import Plan
 from fusechat.planner import plan as make_plan
 from fusechat.recipe import Cluster, Recipe
 from fusechat.records import Prompt
-from fusechat.settings import HUB_NAME
+from fusechat.settings import HUB_NAME, TRAINED_BY
 
 JUDGE_CHECKS = (templates.control_tokens, templates.layout, templates.bos)
 """Of `templates.CHECKS` those that a reward model's template can fail."""
@@ -44,6 +45,7 @@ def examine(
         found += (finding.at(one.seat.place) for finding in _of_model(one, recipe, prompts))
     if target is not None:
         found += _of_training(target, planned, prompts)
+        found += _of_memory(planned, cluster or Cluster())
     if target is not None and target.tokenizer is not None:
         stages = partial(_of_stages, looked=looked, planned=planned)
         found += (one.at("target") for one in _guarded(stages, target))
@@ -170,6 +172,14 @@ def _of_training(
             yield one.at(f"train.{stage}")
 
 
+def _of_memory(planned: Plan, cluster: Cluster) -> Iterator[Finding]:
+    """Whether training fits the GPU that the cluster file names, at rows of `max_length`."""
+    for one in training_plans(planned, cluster):
+        if fault := one.fault():
+            mend = "Take one of these; only lora gives other results."
+            yield Finding("fault", "training-memory", fault, mend, one.unit.replace("/", "."))
+
+
 def _of_stages(target: Looked, looked: Sequence[Looked], planned: Plan) -> Iterator[Finding]:
     """Whether sampling, SFT, DPO and evaluation see the same ids of the target."""
     parts: dict[str, tuple[Any, Any]] = {}
@@ -193,7 +203,7 @@ def _tokenizer_of(model: str, target: Looked, planned: Plan) -> Any:
     """The tokenizer in a trained model's folder, where it is there; else the target's."""
     if model == "target":
         return target.tokenizer
-    folder = planned.path(planned[model.replace(".", "/")]) / "model"
+    folder = planned.path(planned[TRAINED_BY[model]]) / "model"
     return chat.load_tokenizer(folder) if folder.is_dir() else target.tokenizer
 
 

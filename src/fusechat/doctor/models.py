@@ -11,6 +11,7 @@ from typing import Any, Literal
 from fusechat import chat
 from fusechat.errors import FusechatError
 from fusechat.local_models import context_length, is_local, model_name
+from fusechat.on_policy_units import own_names
 from fusechat.recipe import Recipe
 from fusechat.settings import hub_snapshot
 from fusechat.stages.entries import SourceEntry
@@ -76,8 +77,12 @@ class Looked:
 
 def seats(recipe: Recipe) -> Iterator[Seat]:
     """Every model of a recipe, sources first; parts without a model have no seat."""
+    own = own_names(recipe)
     for name, entry in recipe.sources.items():
-        if model := getattr(entry.part, "model", None):
+        model = getattr(entry.part, "model", None)
+        if name in own and recipe.target is not None:
+            model = recipe.target.model  # what it is, or is trained from
+        if model:
             yield Seat(f"sources.{name}", "source", str(model), entry.part, entry)
     for name, annotator in recipe.annotators.items():
         if model := getattr(annotator.part, "model", None):

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from fusechat.errors import SourceError
 from fusechat.executors.contract import RowIn, RowOut
 from fusechat.files import read_json, read_jsonl
-from fusechat.records import Record, Request, Response, Score
+from fusechat.records import LogpRequest, Record, Request, Response, Score, SourceLogp
 from fusechat.tables import read_table
 
 NOTES = "notes"
@@ -29,6 +29,9 @@ def relabel(row: Record, asked: RowIn) -> Record:
     if isinstance(asked, Request):
         assert isinstance(row, Response)
         return asked.response(row.text, row.finish, **_kept(row))
+    if isinstance(asked, LogpRequest):
+        assert isinstance(row, SourceLogp)
+        return row.model_copy(update={"response_id": asked.response_id, "source": asked.source})
     assert isinstance(row, Score)
     names = {"response_id": asked.response.id, "annotator": asked.annotator}
     return row.model_copy(update=names)
@@ -43,7 +46,7 @@ def failed(row: Record) -> bool:
     """Whether a row is kept with an error."""
     if isinstance(row, Response):
         return row.finish == "error"
-    return isinstance(row, Score) and row.status == "error"
+    return isinstance(row, Score | SourceLogp) and row.status == "error"
 
 
 def failure(asked: RowIn, reason: str) -> RowOut:
@@ -91,6 +94,6 @@ def _alone(work: Callable[[Iterator[Any]], Iterator[Any]], row: RowIn, first: Ex
         again = f"{type(error).__name__}: {error}"
         before = f"{type(first).__name__}: {first}"
         return failure(row, again if again == before else f"{again} (first: {before})")
-    if not isinstance(out, (Response, Score)):
+    if not isinstance(out, (Response, Score, SourceLogp)):
         return failure(row, f"the part gave a {type(out).__name__} where an answer is due")
     return out

@@ -29,11 +29,19 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fusechat.parts import RowPart, Where
-from fusechat.records import Candidate, Record, Request, Response, Score
+from fusechat.records import (
+    Candidate,
+    LogpRequest,
+    Record,
+    Request,
+    Response,
+    Score,
+    SourceLogp,
+)
 from fusechat.tables import SHARD_ROWS
 
-RowIn = Request | Candidate
-RowOut = Response | Score
+RowIn = Request | Candidate | LogpRequest
+RowOut = Response | Score | SourceLogp
 StopRule = Callable[[Sequence[RowOut]], "str | None"]
 """Is told of each group of finished rows; says why the job ends here, or None to go on. Called
 once with no rows before anything is handed out, so that a limit used up before asks for nothing."""
@@ -85,9 +93,9 @@ class RowJob:
 
     part: RowPart
     rows: Iterable[Any]
-    """`Request`s or `Candidate`s in the order that the table will have, or collections of them:
-    all rows of a prompt, made when they are iterated. It is gone through several times, and the
-    rows of a prompt stand side by side."""
+    """`Request`s, `Candidate`s or `LogpRequest`s in the order that the table will have, or
+    collections of them: all rows of a prompt, made when they are iterated. It is gone through
+    several times, and the rows of a prompt stand side by side."""
     row_type: type[Record]
     folder: Path
     """The unit's folder; the table is `data/`, journals and leases are below `journal/`."""

@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from fusechat.executors.contract import RowIn
-from fusechat.records import Candidate, Request
+from fusechat.records import Candidate, LogpRequest, Request
 
 STREAM_CHUNK = 16
 """Rows handed to a worker at a time where a part streams, more where a prompt has more."""
@@ -57,7 +57,7 @@ def by_prompt(rows: Iterable[Any]) -> Iterator[Any]:
 
 
 def _prompt_of(row: Any) -> str | None:
-    return row.prompt.id if isinstance(row, (Request, Candidate)) else None
+    return row.prompt.id if isinstance(row, (Request, Candidate, LogpRequest)) else None
 
 
 def chunks(rows: Iterable[RowIn]) -> Iterator[list[RowIn]]:

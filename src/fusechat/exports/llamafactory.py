@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from fusechat.cards.data_card import Part, data_card
 from fusechat.cards.lineage import Lineage
 from fusechat.errors import Fault, RecipeError
 from fusechat.files import sync_folder, write_atomic, write_json
+from fusechat.stages.build_rows import BUILDS
 from fusechat.stages.train_settings import DpoSettings, SftSettings, TrainingSettings
 from fusechat.tables import read_dicts
 
@@ -42,11 +44,12 @@ def export_llamafactory(run: Lineage, out: Path, sft_only: bool = False) -> dict
     out.mkdir(parents=True, exist_ok=True)
     (out / "README.md").unlink(missing_ok=True)
     tables = ("sft",) if sft_only else ("sft", "dpo")
-    build, counts = run.folders["build"], {}
+    builds = [run.folders[name] for name in BUILDS if name in run.folders]
+    counts: dict[str, int] = {}
     left_out: list[dict[str, Any]] = []
     info: dict[str, Any] = {}
     for table in tables:
-        rows = _rows(build / table, table, left_out)
+        rows = chain.from_iterable(_rows(one / table, table, left_out) for one in builds)
         counts[table] = _write_lines(out / f"{table}.jsonl", rows)
         info[_name(run, table)] = _info(table)
     _write_lines(out / "left_out.jsonl", iter(left_out))

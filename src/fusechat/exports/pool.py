@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fusechat.cards.data_card import Part, data_card
 from fusechat.cards.lineage import Lineage
 from fusechat.exports._lookup import Lookup, batched
 from fusechat.files import write_atomic
-from fusechat.records import Dropped, Message, Prompt
+from fusechat.records import SIDES, Dropped, Message, Prompt
+from fusechat.stages.build_rows import BUILDS
 from fusechat.tables import TableWriter, arrow_schema, read_dicts, shards
 
 SHARD_ROWS = 10_000
@@ -118,23 +120,31 @@ def _fill(lookup: Lookup, run: Lineage) -> None:
     for name in _done(run, "annotate/"):
         rows = read_dicts(run.folders[name] / "data")
         lookup.add("score", ((row["response_id"], _score(row)) for row in rows))
-    if "build" in run.manifests:
-        build = run.folders["build"]
-        for row_kind, keys in (("sft", ("response_id",)), ("dpo", ("chosen_id", "rejected_id"))):
-            for key in keys:
-                use = {"response_id": "sft"}.get(key, key.removesuffix("_id"))
-                rows = read_dicts(build / row_kind, [key])
-                lookup.add("use", ((row[key], use) for row in rows))
-            rows = read_dicts(build / row_kind, ["prompt_id"])
-            lookup.add("place", ((row["prompt_id"], [row_kind, None, None]) for row in rows))
-        rows = read_dicts(build / "dropped", ["prompt_id", "stage", "reason"])
-        said = ((r["prompt_id"], ["dropped", r["stage"], r["reason"]]) for r in rows)
-        lookup.add("place", said)
+    for build in (run.folders[name] for name in BUILDS if name in run.manifests):
+        _add_uses(lookup, build)
     if "decontaminate" in run.manifests:
         rows = read_dicts(run.folders["decontaminate"] / "removed")
         said = ((row["response_id"] or row["prompt_id"], row["benchmark"]) for row in rows)
         lookup.add("contaminated", said)
     lookup.ready()
+
+
+def _add_uses(lookup: Lookup, build: Path) -> None:
+    """What a build made of which responses, and where its prompts went."""
+    for row_kind in ("sft", "dpo"):
+        paths = shards(build / row_kind)
+        names = pq.read_schema(paths[0]).names if paths else []
+        for side in (side for sides in SIDES.values() for side in sides):
+            if (key := f"{side}_id") in names:
+                use = "sft" if side == "response" else side
+                rows = read_dicts(build / row_kind, [key])
+                lookup.add("use", ((row[key], use) for row in rows))
+                names.remove(key)
+        rows = read_dicts(build / row_kind, ["prompt_id"]) if paths else iter(())
+        lookup.add("place", ((row["prompt_id"], [row_kind, None, None]) for row in rows))
+    rows = read_dicts(build / "dropped", ["prompt_id", "stage", "reason"])
+    said = ((r["prompt_id"], ["dropped", r["stage"], r["reason"]]) for r in rows)
+    lookup.add("place", said)
 
 
 def _score(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
@@ -19,10 +19,12 @@ import pyarrow.parquet as pq
 
 from fusechat.cards.data_card import Part, data_card
 from fusechat.cards.lineage import Lineage
+from fusechat.errors import Fault, RecipeError
 from fusechat.faultpoints import reach
 from fusechat.files import sync_folder, write_atomic
 from fusechat.records import Demonstration, Pair, Record
-from fusechat.tables import arrow_schema, read_dicts
+from fusechat.stages.build_rows import dpo_row_type
+from fusechat.tables import arrow_schema, read_dicts, shards
 
 ROWS_AT_ONCE = 1000
 Row = Mapping[str, Any]
@@ -54,16 +56,22 @@ The same rows are beside it as JSON lines."""
 _MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 
 
-def export_trl(build_folder: Path, out_folder: Path) -> dict[str, int]:
+def export_trl(builds: Path | Sequence[Path], out_folder: Path) -> dict[str, int]:
     """Write `sft` and `dpo` as `.parquet` and `.jsonl` into `out_folder`; returns their row counts.
 
-    Each file is whole or not there; files of the same names are replaced. Row order is the
-    build's.
+    `builds`: the folder of a run's build, or of both where it is in two. Each file is whole or
+    not there; files of the same names are replaced. Row order is the builds'. Raises
+    `RecipeError`, before anything is written, where the preference rows are triples.
     """
+    folders = [builds] if isinstance(builds, Path) else [*builds]
+    for folder in folders:
+        if shards(folder / "dpo") and dpo_row_type(folder) is not Pair:
+            message = "holds triples, for which TRL has no trainer. Only pairs can be exported."
+            raise RecipeError([Fault("", str(folder / "dpo"), message)])
     out_folder.mkdir(parents=True, exist_ok=True)
     kinds = (("sft", Demonstration, demonstration_row), ("dpo", Pair, pair_row))
     return {
-        table: _export(build_folder / table, out_folder / table, row_type, convert)
+        table: _export([f / table for f in folders], out_folder / table, row_type, convert)
         for table, row_type, convert in kinds
     }
 
@@ -119,12 +127,15 @@ def _turns(row: Row) -> list[dict[str, str]]:
 
 
 def _export(
-    table: Path, out: Path, row_type: type[Record], convert: Callable[[Row], dict[str, Any]]
+    tables: Sequence[Path],
+    out: Path,
+    row_type: type[Record],
+    convert: Callable[[Row], dict[str, Any]],
 ) -> int:
     parquet, lines = out.with_suffix(".parquet"), out.with_suffix(".jsonl")
     begun = {path: path.with_name(f".{path.name}.tmp") for path in (parquet, lines)}
     schema = export_schema(row_type)
-    rows = (convert(row) for row in read_dicts(table))
+    rows = (convert(row) for table in tables for row in read_dicts(table))
     with (
         pq.ParquetWriter(begun[parquet], schema, compression="zstd") as writer,
         begun[lines].open("w", encoding="utf-8") as handle,

@@ -12,9 +12,11 @@ from fusechat.forecast.held import prompts_of, sample_units
 from fusechat.forecast.known import known_measures, measured_units
 from fusechat.forecast.measures import RowMeasure, YieldMeasure, domains_of
 from fusechat.forecast.todo import Rows, responses_to_do, scores_to_do
+from fusechat.forecast.training import training_plans
 from fusechat.planner import Plan, Unit
 from fusechat.recipe import Cluster
 from fusechat.settings import Where
+from fusechat.stages.train_plan import TrainingPlan
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ class Forecast:
     yields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Domain -> prompts, and expected `sft` and `dpo` prompts with their intervals."""
     yields_from: str = ""
+    training: tuple[TrainingPlan, ...] = ()
+    """Memory and time of the training units, beside the table: they are computed, not measured."""
     left_out: tuple[str, ...] = ()
     """Units that are not forecast."""
 
@@ -85,6 +89,7 @@ class Forecast:
             "units": [line.as_json() for line in self.lines],
             "total": totals,
             "yield": {"measured": self.yields_from, "domains": self.yields},
+            "training": [one.as_json() for one in self.training],
             "not_forecast": list(self.left_out),
             "interval": "95%, over prompts",
         }
@@ -112,11 +117,14 @@ def forecast(plan: Plan, cluster: Cluster) -> Forecast:
     domains = domains_of(list(prompts_of(plan)))
     if plan.recipe.build is not None:
         lines.append(_build_line(plan, len(domains), built))
-    counted = {line.unit for line in lines} | {"prompts"}
+    yields = _yields(domains, built) if built is not None else {}
+    training = training_plans(plan, cluster, yields)
+    counted = {line.unit for line in lines} | {one.unit for one in training} | {"prompts"}
     return Forecast(
         tuple(lines),
-        _yields(domains, built) if built is not None else {},
+        yields,
         built.origin if built is not None else "",
+        training,
         tuple(unit.name for unit in plan.units if unit.name not in counted),
     )
 

@@ -11,7 +11,9 @@ from fusechat.files import read_jsonl
 from fusechat.planner import Plan, Unit
 from fusechat.records import Prompt
 from fusechat.stages.candidates import Requests
+from fusechat.stages.on_policy import reserved_ids
 from fusechat.tables import read_columns, read_table, shards
+from fusechat.unit_contexts import resolved
 
 
 def tally_of(folder: Path) -> Tally:
@@ -51,9 +53,25 @@ def prompts_of(plan: Plan) -> Iterator[Prompt]:
 
 
 def requests_of(plan: Plan, unit: Unit) -> Requests:
-    """What a source of the plan is asked; its prompts must be done."""
+    """What a source of the plan is asked; its prompts must be done.
+
+    A source that the recipe trains is asked the prompts that the build reserved; as long as that
+    is not done, all prompts of its domains, which is the most there can be.
+    """
     table = plan.path(plan["prompts"]) / "prompts"
-    return Requests(unit.settings, table, unit.name.removeprefix("sample/"), plan.recipe.seed)
+    only = None
+    if "build" in unit.inputs and (plan.path(plan["build"]) / "manifest.json").exists():
+        only = reserved_ids(plan.path(plan["build"]))
+    source = unit.name.removeprefix("sample/")
+    return Requests(entry_of(plan, unit), table, source, plan.recipe.seed, only)
+
+
+def entry_of(plan: Plan, unit: Unit) -> Any:
+    """A unit's settings as its rows are made: of a trained source, once it is, with its model."""
+    folders = [plan.path(plan[name]) for name in unit.inputs if name.startswith("train/")]
+    if not all((folder / "manifest.json").exists() for folder in folders):
+        return unit.settings
+    return resolved(plan, unit)
 
 
 def sample_units(plan: Plan) -> list[Unit]:

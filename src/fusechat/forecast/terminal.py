@@ -26,6 +26,7 @@ def table(forecast: Forecast) -> str:
             *_aligned(rows),
             *_line_notes(forecast.lines),
             *_yield_lines(forecast.yields, forecast.yields_from),
+            *(line for one in forecast.training for line in one.lines()),
             *_foot(forecast, totals),
         ]
     )

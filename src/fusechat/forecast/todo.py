@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fusechat.files import read_json, read_jsonl
-from fusechat.forecast.held import requests_of
+from fusechat.forecast.held import entry_of, requests_of
 from fusechat.planner import Plan, Unit
 from fusechat.records import Request
 from fusechat.stages.entries import AnnotatorEntry
@@ -38,7 +38,7 @@ class Rows:
 
 def responses_to_do(plan: Plan, unit: Unit) -> Rows:
     """The rows of a source; its prompts must be there. Rows that can be adopted are there."""
-    entry, folder = unit.settings, plan.path(unit)
+    entry, folder = entry_of(plan, unit), plan.path(unit)
     own = {row["made_from"]: row["id"] for row in _kept(folder, ("made_from", "id"))}
     rows = Rows()
     with (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
+from fusechat.losses._preference import log_ratio, normalized_metrics, preference_loss
 from fusechat.parts import Loss, RowType
 
 if TYPE_CHECKING:
@@ -33,37 +34,19 @@ class Dpo(Loss):
         lengths: Mapping[str, torch.Tensor],
         progress: float,
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss of each pair and its metrics, all `[rows]`; see `preference_loss`.
+        """Loss of each pair and its metrics, all `[rows]`.
 
         Reads the summed log-probabilities `chosen`, `rejected`, `reference_chosen` and
-        `reference_rejected`, in nats; `KeyError` where one is missing.
+        `reference_rejected`, in nats; `KeyError` where one is missing. Metrics:
+        `rewards_chosen`, `rewards_rejected`, `margins` and `accuracies` in the loss's own scale;
+        `normalized_margins` and `normalized_accuracies` per token, the same for every loss.
         """
-        return preference_loss(
+        losses, metrics = preference_loss(
             self._reward("chosen", logps, lengths), self._reward("rejected", logps, lengths)
         )
+        return losses, {**metrics, **normalized_metrics(logps, lengths)}
 
     def _reward(
         self, side: str, logps: Mapping[str, torch.Tensor], lengths: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return self.beta * (logps[side] - logps[f"reference_{side}"])
-
-
-def preference_loss(
-    chosen: torch.Tensor, rejected: torch.Tensor
-) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-    """`-log sigma(chosen - rejected)` of implicit rewards `[rows]`, and what to log of them.
-
-    The loss is in nats, above 0, and ln 2 where both rewards are equal. Metrics, each `[rows]`
-    and without gradients: `rewards_chosen`, `rewards_rejected`, `margins` (their difference,
-    in whatever scale the rewards have) and `accuracies` (1 where the margin is above 0).
-    """
-    from torch.nn.functional import logsigmoid
-
-    margins = chosen - rejected
-    metrics = {
-        "rewards_chosen": chosen.detach(),
-        "rewards_rejected": rejected.detach(),
-        "margins": margins.detach(),
-        "accuracies": (margins > 0).to(margins.dtype),
-    }
-    return -logsigmoid(margins), metrics
+        return self.beta * log_ratio(side, logps)

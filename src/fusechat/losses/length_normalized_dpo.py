@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import Field
 
+from fusechat.losses._preference import per_token
 from fusechat.losses.dpo import Dpo
 
 if TYPE_CHECKING:
@@ -28,4 +29,4 @@ class LengthNormalizedDpo(Dpo):
     def _reward(
         self, side: str, logps: Mapping[str, torch.Tensor], lengths: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        return super()._reward(side, logps, lengths) / lengths[side].clamp(min=1)
+        return per_token(side, super()._reward(side, logps, lengths), lengths)

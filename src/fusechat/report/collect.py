@@ -6,8 +6,7 @@ planned but not done is left out, so that a report can be written at any point o
 
 from __future__ import annotations
 
-import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -17,28 +16,21 @@ from typing import Any
 import yaml
 
 from fusechat import files, tables
-from fusechat.records import Pair
 from fusechat.report.answers import Asked, answers
-from fusechat.report.judged import Judge, ScoreBox, SourceRow, Unit, quantiles, responses_and_scores
+from fusechat.report.built import MarginBox as MarginBox
+from fusechat.report.built import PairToRead, after_training, built, dropped, of_format
+from fusechat.report.judged import Judge, ScoreBox, SourceRow, Unit, responses_and_scores
+from fusechat.report.training_runs import TrainingRun, training_runs
 
-PAIRS_TO_READ = 10
 REMOVED_TO_READ = 20
 COMPARE = "evaluate/compare"
 """The unit that holds metrics.json."""
-ANALYSIS = 1
-"""The format of analysis.json that is understood here; another one is left out."""
 TEXTS = 1
-"""The same of texts.json."""
-
-
-@dataclass(frozen=True)
-class MarginBox:
-    """Margins of the pairs of one source in one domain."""
-
-    domain: str
-    source: str
-    n: int
-    quantiles: tuple[float, float, float, float, float]
+"""The format of texts.json that is understood here; another one is left out."""
+CHOSEN = 1
+"""The same of chosen.json."""
+SELECT = "select/dpo"
+"""The unit that holds chosen.json."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +62,11 @@ class Findings:
     """(stage, domain, reason) -> prompts that gave nothing."""
     train_drops: Counter[tuple[str, str, str]] = field(default_factory=Counter)
     """(unit, domain, reason) -> rows that training left out."""
-    curves: Mapping[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Training unit -> rows of its metrics.jsonl."""
+    trained: tuple[TrainingRun, ...] = ()
+    selected: Mapping[str, Any] | None = None
+    """What `select/dpo` says of its choice; None where it is not done, or older than that."""
+    source_logps: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Source -> counts of what it said of the preference rows' responses."""
     metrics: Mapping[str, Any] | None = None
     answers: tuple[Asked, ...] = ()
     """Prompts of the win rates with the models' answers."""
@@ -83,7 +78,7 @@ class Findings:
     """What `decontaminate` removed, counted, with some rows to read; None where it is not done."""
     asked: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Domain -> the recipe's settings of its pairs, as written there."""
-    pairs: tuple[Pair, ...] = ()
+    pairs: tuple[PairToRead, ...] = ()
 
 
 def collect(run_folder: Path, workspace: Path) -> Findings:
@@ -92,7 +87,6 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
     units = tuple(_units(plan, workspace))
     text, settings = _recipe(run_folder)
     domains = _prompt_domains(units)
-    build = _first(units, "build")
     metrics = _metrics(units)
     return Findings(
         recipe=str(plan["recipe"]),
@@ -105,16 +99,14 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
         texts=_texts(_first(units, "describe")),
         ledger=_ledger(_first(units, "decontaminate")),
         prompts=Counter(domains.values()),
-        read_drops=_drops(unit.table("dropped") for unit in units if unit.name == "prompts"),
+        read_drops=dropped(unit.table("dropped") for unit in units if unit.name == "prompts"),
         sample_drops=_unit_drops(units, "sample/"),
         **responses_and_scores(units, domains),
-        **_built(build),
+        **built(units),
         train_drops=_unit_drops(units, "train/"),
-        curves={
-            unit.name: list(files.read_jsonl(unit.folder / "metrics.jsonl"))
-            for unit in units
-            if unit.done and unit.name.startswith("train/")
-        },
+        trained=training_runs(units),
+        selected=_selected(_first(units, SELECT)),
+        source_logps=_source_logps(units),
         metrics=metrics,
         answers=answers(units, _first(units, COMPARE), metrics),
     )
@@ -152,7 +144,8 @@ def _asked(settings: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     rules = settings.get("build")
     found = rules.items() if isinstance(rules, Mapping) else ()
     pairs = {str(name): rule.get("dpo") for name, rule in found if isinstance(rule, Mapping)}
-    return {name: entry for name, entry in pairs.items() if isinstance(entry, Mapping)}
+    asked = {name: entry for name, entry in pairs.items() if isinstance(entry, Mapping)}
+    return asked | {after_training(name): entry for name, entry in asked.items()}
 
 
 def _model_name(entry: Any) -> str:
@@ -175,51 +168,30 @@ def _prompt_domains(units: Iterable[Unit]) -> dict[str, str]:
     return {row["id"]: row["domain"] for row in rows}
 
 
-def _drops(folders: Iterable[Path | None]) -> Counter[tuple[str, str, str]]:
-    return Counter(
-        (row["stage"], row["domain"], row["reason"])
-        for folder in folders
-        if folder is not None
-        for row in tables.read_dicts(folder, ["stage", "domain", "reason"])
-    )
-
-
 def _unit_drops(units: Iterable[Unit], stage: str) -> Counter[tuple[str, str, str]]:
     out: Counter[tuple[str, str, str]] = Counter()
     for unit in units:
         if unit.name.startswith(stage):
-            for (_, domain, reason), count in _drops([unit.table("dropped")]).items():
+            for (_, domain, reason), count in dropped([unit.table("dropped")]).items():
                 out[unit.name, domain, reason] += count
     return out
 
 
-def _built(build: Unit | None) -> dict[str, Any]:
-    if build is None:
-        return {}
-    chosen: dict[str, dict[str, Counter[str]]] = {}
-    margins: dict[tuple[str, str], list[float]] = defaultdict(list)
-    for name, columns in (("sft", []), ("dpo", ["margin"])):
-        folder = build.table(name)
-        by_domain = chosen.setdefault(name, {})
-        for row in tables.read_dicts(folder, ["domain", "source", *columns]) if folder else ():
-            by_domain.setdefault(row["domain"], Counter())[row["source"]] += 1
-            if row.get("margin") is not None:
-                margins[row["domain"], row["source"]].append(row["margin"])
-    return {
-        "built": True,
-        "analysis": _of_format(build.folder / "analysis.json", ANALYSIS),
-        "chosen": chosen,
-        "margins": tuple(
-            MarginBox(domain, source, len(found), quantiles(found))
-            for (domain, source), found in sorted(margins.items())
-        ),
-        "build_drops": _drops([build.table("dropped")]),
-        "pairs": tuple(_pairs_to_read(build.table("dpo"))),
-    }
-
-
 def _texts(unit: Unit | None) -> Mapping[str, Any] | None:
-    return _of_format(unit.folder / "texts.json", TEXTS) if unit else None
+    return of_format(unit.folder / "texts.json", TEXTS) if unit else None
+
+
+def _selected(unit: Unit | None) -> Mapping[str, Any] | None:
+    return of_format(unit.folder / "chosen.json", CHOSEN) if unit else None
+
+
+def _source_logps(units: Iterable[Unit]) -> dict[str, Mapping[str, Any]]:
+    found = {unit.name.partition("/"): unit.manifest for unit in units}
+    return {
+        source: manifest["counts"]
+        for (stage, _, source), manifest in found.items()
+        if stage == "source_logps" and manifest is not None
+    }
 
 
 def _ledger(unit: Unit | None) -> Mapping[str, Any] | None:
@@ -227,41 +199,6 @@ def _ledger(unit: Unit | None) -> Mapping[str, Any] | None:
         return None
     rows = list(islice(tables.read_dicts(folder), REMOVED_TO_READ))
     return {**unit.manifest["counts"], "rows": rows}
-
-
-def _of_format(path: Path, wanted: int) -> Mapping[str, Any] | None:
-    found = files.read_json(path) if path.exists() else None
-    return found if isinstance(found, Mapping) and found.get("format") == wanted else None
-
-
-def _pairs_to_read(folder: Path | None) -> list[Pair]:
-    """Ten pairs, drawn by the digest of their ids, taking domains and sources in turn."""
-    if folder is None:
-        return []
-    groups: dict[tuple[str, str], list[tuple[str, int]]] = defaultdict(list)
-    columns = ["domain", "source", "chosen_id", "rejected_id"]
-    for number, row in enumerate(tables.read_dicts(folder, columns)):
-        drawn = hashlib.sha256((row["chosen_id"] + row["rejected_id"]).encode()).hexdigest()
-        groups[row["domain"], row["source"]].append((drawn, number))
-    by_domain: dict[str, list[list[int]]] = defaultdict(list)
-    for (domain, _), members in sorted(groups.items()):
-        by_domain[domain].append([number for _, number in sorted(members)])
-    in_turn = [_in_turn(lists) for _, lists in sorted(by_domain.items())]
-    wanted = _in_turn(in_turn)[:PAIRS_TO_READ]
-    found = dict.fromkeys(wanted)
-    picked = {}
-    for number, pair in enumerate(tables.read_table(folder, Pair)):
-        if number in found:
-            picked[number] = pair
-            if len(picked) == len(wanted):
-                break
-    ordered = [picked[number] for number in wanted]
-    return sorted(ordered, key=lambda pair: pair.domain)
-
-
-def _in_turn(lists: list[list[int]]) -> list[int]:
-    longest = max(map(len, lists), default=0)
-    return [found[i] for i in range(longest) for found in lists if i < len(found)]
 
 
 def _metrics(units: Iterable[Unit]) -> Mapping[str, Any] | None:

@@ -31,10 +31,19 @@ class Series:
     """CSS class of its colour: `main`, `chosen`, `rejected`, `held`."""
 
 
-def curves(title: str, series: Sequence[Series]) -> Markup:
+@dataclass(frozen=True)
+class Level:
+    """A fine horizontal line at a value."""
+
+    at: float
+    kind: str
+    """CSS class of its colour, as of a `Series`."""
+
+
+def curves(title: str, series: Sequence[Series], levels: Sequence[Level] = ()) -> Markup:
     """A small line chart over training steps; says its first and last values in words."""
     points = [point for line in series for point in line.points]
-    xs, ys = [x for x, _ in points], [y for _, y in points]
+    xs, ys = [x for x, _ in points], [y for _, y in points] + [level.at for level in levels]
     scale = axis(min(ys), max(ys), 4)
     first, last = min(xs), max(xs)
     words = "; ".join(
@@ -43,6 +52,7 @@ def curves(title: str, series: Sequence[Series]) -> Markup:
     )
     body = Markup("").join(
         [_grid_lines(scale), _steps(first, last)]
+        + [_level(level, scale) for level in levels]
         + [_line(line, scale, first, last) for line in series]
     )
     return Markup(
@@ -91,6 +101,12 @@ def _line(series: Series, scale: Axis, first: float, last: float) -> Markup:
     )
     line = Markup('<polyline class="{kind}" points="{path}"/>').format(kind=series.kind, path=path)
     return line + end
+
+
+def _level(level: Level, scale: Axis) -> Markup:
+    return Markup(
+        '<line class="level {kind}" x1="{left}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+    ).format(kind=level.kind, left=_LEFT, right=WIDTH - _RIGHT, y=_y(level.at, scale))
 
 
 def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -16,11 +15,11 @@ from fusechat.report import (
     charts,
     judges_view,
     pairs_view,
-    plots,
     rewards_view,
+    select_view,
     sources_view,
     texts_view,
-    training_panels,
+    training_view,
     views,
     words,
 )
@@ -40,7 +39,7 @@ def render(findings: Findings) -> str:
         sources=views.source_models(metrics) if metrics else [],
         comparisons=views.comparisons(metrics) if metrics else [],
         colours=sources_view.colours(findings),
-        curves=_curves(findings),
+        trained=training_view.runs(findings.trained),
         views=views,
         by_source=sources_view,
         texts=texts_view,
@@ -48,6 +47,7 @@ def render(findings: Findings) -> str:
         explained=pairs_view,
         attribution=attribution_view,
         rewards=rewards_view,
+        selecting=select_view,
     )  # fmt: skip
 
 
@@ -58,20 +58,6 @@ def _made(findings: Findings) -> words.Verdict:
     rows = f"{counts.get('SFT rows', '0')} SFT rows and {counts.get('DPO pairs', '0')} DPO pairs"
     made = f"{responses} responses to {kept} prompts became {rows}. "
     return words.Verdict("unclear", made + words.verdict(None).text)
-
-
-def _curves(findings: Findings) -> list[dict[str, Any]]:
-    return [
-        {
-            "unit": unit,
-            "steps": len(rows),
-            "panels": [
-                {"title": name, "svg": plots.curves(name, lines), "lines": lines}
-                for name, lines in training_panels.panels(rows)
-            ],
-        }
-        for unit, rows in findings.curves.items()
-    ]
 
 
 def _breakable(name: str) -> Markup:

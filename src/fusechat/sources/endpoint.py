@@ -18,9 +18,10 @@ from pydantic import Field, field_validator, model_validator
 
 from fusechat.digests import digest
 from fusechat.errors import PartError
-from fusechat.parts import SPEED, Source, Where, Work
+from fusechat.parts import SPEED, RowPart, Source, Where, Work
 from fusechat.records import Prompt, Request
 from fusechat.sources._endpoint_wire import OWN_FIELDS
+from fusechat.sources._kept_logps import KeptLogps
 
 SEED_ROOM = 2**20
 """Sample indices that a prompt's base seed leaves room for below 2**31."""
@@ -107,6 +108,15 @@ class Endpoint(Source):
         for name in sorted(taken & self.extra_body.keys()):
             own = "set it beside 'model'" if name in SETTABLE else "it is ours to send"
             yield "extra_body", f"'{name}' cannot be in extra_body: {own}."
+
+    def logps(self) -> RowPart | str:
+        """Of its own responses, what the server told of them; with `logprobs` only."""
+        if self.logprobs:
+            return KeptLogps()
+        return (
+            f"the servers of '{self.model}' are not asked for log-probabilities. Set 'logprobs: "
+            "true', and it has those of its own responses; or name the model as an 'hf' source."
+        )
 
     def digest(self) -> str:
         """Without `seeds`: a row has its own seed in what it sees, so a longer list keeps rows."""

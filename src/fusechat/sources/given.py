@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from fusechat.columns import (
     PROMPT_COLUMNS,
@@ -20,9 +21,10 @@ from fusechat.columns import (
 )
 from fusechat.digests import digest_path
 from fusechat.hub_sets import is_hub_id, load_split
-from fusechat.parts import Source, UnreadableRow, Where, package_fault
+from fusechat.parts import RowPart, Source, UnreadableRow, Where, package_fault
 from fusechat.records import Finish, Prompt, Request, Response
 from fusechat.settings import HubSetName
+from fusechat.sources._kept_logps import KeptLogps
 
 FINISHES: dict[str, Finish] = {
     "stop": "stop",
@@ -59,6 +61,11 @@ class Given(Source):
     """The prompt's column; it must give the very messages of the prompt set."""
     finish: ColumnSpec | None = None
     """Why each response ended (`stop`, `length`); without it that is unknown, and counted so."""
+    logprob: ColumnSpec | None = None
+    """The sum of each response's log-probabilities under its model, in nats: one number a response,
+    in a list where there are several. Losses that read sources' log-probabilities need it."""
+    tokens: ColumnSpec | None = None
+    """The number of tokens of each response in its model's tokenizer, as `logprob`."""
     model: str = "stored"
     """The model that made them, as it is filed."""
 
@@ -71,8 +78,19 @@ class Given(Source):
     def _work(self, requests: Iterator[Request]) -> Iterator[Response]:
         stored = _stored(self)
         for request in requests:
-            text, finish = stored.at(self, request.prompt.id, request.index)
-            yield request.response(text, finish, seed=None)
+            found = stored.at(self, request.prompt.id, request.index)
+            yield request.response(
+                found.text, found.finish, seed=None, logprob=found.logprob, tokens=found.tokens
+            )
+
+    def logps(self) -> RowPart | str:
+        """Of its own responses, what is stored with them."""
+        if self.logprob is not None and self.tokens is not None:
+            return KeptLogps()
+        return (
+            "stored responses say how likely they are where 'logprob' and 'tokens' name the "
+            "columns that hold it. Name both, or name the model as an 'hf' source."
+        )
 
     def available(self, prompt: Prompt, wanted: int | None) -> int:
         """As many as are stored, at most `wanted`."""
@@ -101,7 +119,7 @@ class Given(Source):
             yield "path", first
             return
         specs = {"responses": _columns(self)}
-        for name in ("prompt", "finish"):
+        for name in ("prompt", "finish", "logprob", "tokens"):
             if (spec := getattr(self, name)) is not None:
                 specs[name] = (spec,)
         for name, columns in specs.items():
@@ -123,23 +141,31 @@ def _columns(part: Given) -> tuple[ColumnSpec, ...]:
     return part.responses if isinstance(part.responses, tuple) else (part.responses,)
 
 
+class _Sample(NamedTuple):
+    """One stored response."""
+
+    text: str
+    finish: Finish
+    logprob: float | None = None
+    tokens: int | None = None
+
+
 @dataclass
 class _Stored:
     found: dict[str, list[Any]]
-    """Prompt id -> its stored (text, finish), or (row, which of that row's), in file order."""
+    """Prompt id -> its samples, or (row, which of that row's), in file order."""
     unread: list[UnreadableRow]
     rows: Sequence[Any] | None = None
     """Rows of a hub set, by number."""
 
-    def at(self, part: Given, prompt_id: str, index: int) -> tuple[str, Finish]:
-        """One stored text, and how it ended."""
-        text: str
-        finish: Finish
-        text, finish = place = self.found[prompt_id][index]
+    def at(self, part: Given, prompt_id: str, index: int) -> _Sample:
+        """One stored response."""
+        found = self.found[prompt_id][index]
         if self.rows is not None:
-            number, which = place
-            text, finish = _ended(part, self.rows[number])[1][which]
-        return text, finish
+            number, which = found
+            found = _samples(part, self.rows[number])[1][which]
+        assert isinstance(found, _Sample)
+        return found
 
 
 def _stored(part: Given) -> _Stored:
@@ -158,7 +184,7 @@ def _read(part: Given, content: str) -> _Stored:
         placed = ((f"{part.path}:{part.split}[{n}]", row) for n, row in enumerate(rows))
     for number, (place, row) in enumerate(placed):
         try:
-            prompt_id, texts = _ended(part, row)
+            prompt_id, texts = _samples(part, row)
         except ValueError as error:
             out.unread.append(UnreadableRow(place, str(error).splitlines()[0]))
             continue
@@ -167,10 +193,34 @@ def _read(part: Given, content: str) -> _Stored:
     return out
 
 
-def _ended(part: Given, row: Any) -> tuple[str, list[tuple[str, Finish]]]:
-    """The prompt's id and the stored texts of a row, each with how it ended."""
+def _samples(part: Given, row: Any) -> tuple[str, list[_Sample]]:
+    """The prompt's id and the stored responses of a row; `ValueError` with what is wrong of it."""
     prompt, texts = _row(part, row)
-    return prompt.id, list(zip(texts, _finishes(part, row, len(texts)), strict=True))
+    count = len(texts)
+    logprobs = _numbers(part.logprob, row, count, "log-probability", lambda n: n <= 0)
+    tokens = _numbers(part.tokens, row, count, "number of tokens", lambda n: n >= 1 and n == int(n))
+    columns = (texts, _finishes(part, row, count), logprobs, tokens)
+    return prompt.id, [
+        _Sample(text, finish, logprob, None if n is None else int(n))
+        for text, finish, logprob, n in zip(*columns, strict=True)
+    ]
+
+
+def _numbers(
+    spec: ColumnSpec | None, row: Any, count: int, what: str, possible: Callable[[float], bool]
+) -> Sequence[float | None]:
+    """One number for each response of a row; None where the row has none."""
+    value = None if spec is None else column(spec).of(row)
+    values = value if isinstance(value, list) else [value]
+    if value is None:
+        return [None] * count
+    if len(values) != count:
+        raise ValueError(f"{len(values)} values of the {what}, and {count} responses")
+    for number in values:
+        known = isinstance(number, int | float) and not isinstance(number, bool)
+        if number is not None and not (known and isfinite(number) and possible(number)):
+            raise ValueError(f"no {what}: {number!r}"[:80])
+    return values
 
 
 def _row(part: Given, row: Any) -> tuple[Prompt, list[str]]:

@@ -18,8 +18,9 @@ from pydantic import Field
 
 from fusechat import chat
 from fusechat.local_models import Dtype, context_length, load, model_faults, model_name, using
-from fusechat.parts import SPEED, ModelName, Source, Where, Work
+from fusechat.parts import SPEED, ModelName, RowPart, Source, Where, Work
 from fusechat.records import Finish, Request, Response
+from fusechat.sources._hf_logps import HfLogps
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,11 @@ class Hf(Source):
     def served_model(self) -> str:
         """The hub name, or the folder's name."""
         return model_name(self.model)
+
+    def logps(self) -> RowPart:
+        """Its model reads any text. What was kept while sampling is not used: decoding and encoding
+        again may give other tokens."""
+        return HfLogps(model=self.model, dtype=self.dtype)
 
     def faults(self) -> Iterator[tuple[str, str]]:
         """A model folder without configuration, tokenizer or chat template."""

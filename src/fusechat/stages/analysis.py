@@ -9,7 +9,6 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from fusechat.groups import Groups, Selection
 from fusechat.stages.ablation import Ablation
 from fusechat.stages.attribution import Wins
 from fusechat.stages.attribution_numbers import Array
@@ -17,7 +16,7 @@ from fusechat.stages.attribution_parity import Parity, read_styles
 from fusechat.stages.attribution_rewards import Rewards
 from fusechat.stages.build_settings import BuildSettings, DomainRule
 from fusechat.stages.decisions import Decisions, Picked
-from fusechat.stages.funnel import WORDS, Funnel, unruled, words_of
+from fusechat.stages.funnel import WORDS, Funnel, unruled, words_of_all
 from fusechat.stages.funnel_windows import Windows, has_window
 from fusechat.stages.groups import PromptTable
 from fusechat.stages.split import Placed
@@ -43,9 +42,7 @@ class Analysis:
         if name not in self._domains:
             rule = self._settings.domains[name]
             self._domains[name] = _Domain(rule, picked.groups.sources, self._prompts.origins)
-        self._domains[name].see(
-            picked.groups, self._prompts.origin[picked.at], picked.at, picked.selections
-        )
+        self._domains[name].see(picked, self._prompts.origin[picked.at])
 
     def gaps(self, domain: str) -> Array:
         """All gaps of a domain that were seen, float32; none where its strategy has no window."""
@@ -66,7 +63,8 @@ class Analysis:
         """
         styles = read_styles(folder / "dpo") if folder is not None else {}
         names = [name for name in self._settings.domains if name in self._prompts.domains]
-        names += [name for name in self._prompts.domains if name not in names]
+        if decisions.among.all():
+            names += [name for name in self._prompts.domains if name not in names]
         domains = {name: self._domain(name, decisions, styles.get(name, {})) for name in names}
         for name, note in (windows or {}).items():
             if name in domains:
@@ -104,13 +102,11 @@ class _Domain:
         self._parity = Parity(sources)
         self._ablation = Ablation(rule, sources)
 
-    def see(
-        self, groups: Groups, origin: Array, at: Array, selections: Mapping[str, Selection]
-    ) -> None:
-        """Take in some prompts."""
-        said = {t: words_of(self._strategies[t], groups, s) for t, s in selections.items()}
-        self._at.append(at)
-        self._funnel.see(origin, said)
+    def see(self, picked: Picked, origin: Array) -> None:
+        """Take in some prompts; `origin`: of each, position of its set."""
+        groups, selections = picked.groups, picked.selections
+        self._at.append(picked.at)
+        self._funnel.see(origin, words_of_all(self._strategies, picked))
         if "dpo" in selections:
             self._parity.see(groups, selections["dpo"])
             if self.windows is not None:

@@ -91,14 +91,17 @@ def _style(styles: Mapping[str, Any], source: str) -> dict[str, Any]:
 def read_styles(table: Path) -> dict[str, dict[str, Any]]:
     """Domain -> source (`""`: all) -> `{"style": {feature: {chosen, rejected}}, "style_pairs"}`.
 
-    `table`: the DPO table of a build. Shares are of the pairs read, in [0, 1].
+    `table`: the DPO table of a build; of triples the sources' response is the chosen one. Shares
+    are of the pairs read, in [0, 1].
     """
     counts: dict[tuple[str, str], Array] = {}
     for path in _spread(shards(table)):
-        rows = read_columns(path, ["domain", "source", "chosen", "rejected"])
+        names = pq.read_schema(path).names
+        sides = ("chosen" if "chosen" in names else "source_chosen", "rejected")
+        rows = read_columns(path, ["domain", "source", *sides])
         if not rows.num_rows:
             continue
-        flags = np.stack([_flags(rows.column(side)) for side in ("chosen", "rejected")], axis=1)
+        flags = np.stack([_flags(rows.column(side)) for side in sides], axis=1)
         domains, sources = (
             np.array(rows.column(c).to_pylist(), object) for c in ("domain", "source")
         )

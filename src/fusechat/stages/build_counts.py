@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -42,13 +42,18 @@ class Counts:
             for code, word in enumerate(STATUSES):
                 count[word] += int((status == code).sum())
 
-    def report(self, decisions: Decisions, analysis: Mapping[str, Any]) -> dict[str, Any]:
-        """The counts for the manifest; `analysis`: as `Analysis.report` gives it."""
-        prompts = decisions.prompts
-        domains = {
-            domain: self._domain(domain, decisions)
-            for domain in dict.fromkeys([*self._settings.domains, *prompts.domains])
-        }
+    def report(
+        self, decisions: Decisions, analysis: Mapping[str, Any], reserve: Collection[str] = ()
+    ) -> dict[str, Any]:
+        """The counts for the manifest; `analysis`: as `Analysis.report` gives it. `reserve`:
+        domains whose DPO prompts were set apart."""
+        prompts, among = decisions.prompts, decisions.among
+        known = dict.fromkeys([*self._settings.domains, *prompts.domains])
+        if not among.all():
+            known = dict.fromkeys(self._settings.domains)
+        domains = {domain: self._domain(domain, decisions) for domain in known}
+        for domain in reserve:
+            domains[domain]["reserved"] = domains[domain]["dpo_prompts"]
         totals = {
             "sft": sum(d["sft"] for d in domains.values()),
             "dpo": sum(d["dpo"] for d in domains.values()),
@@ -60,12 +65,12 @@ class Counts:
             )
             for domain, strategy in windowed(self._settings).items()
         }
-        return {"prompts": len(prompts), **totals, "domains": domains, "window": windows}
+        return {"prompts": int(among.sum()), **totals, "domains": domains, "window": windows}
 
     def _domain(self, domain: str, decisions: Decisions) -> dict[str, Any]:
         prompts = decisions.prompts
         code = prompts.domains.index(domain) if domain in prompts.domains else -1
-        members = prompts.domain == code
+        members = (prompts.domain == code) & decisions.among
         judged = self._judged[domain]
         origins = [
             n for n in range(len(prompts.origins)) if (members & (prompts.origin == n)).any()

@@ -2,27 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from fusechat.groups import Array
-from fusechat.records import Demonstration, Pair
-from fusechat.stages.decisions import Decisions, Picks
+from fusechat.records import Demonstration, Pair, Triple
+from fusechat.stages.decisions import Decisions
 from fusechat.stages.groups import Tables
+from fusechat.stages.picks import Picks
 from fusechat.tables import TableWriter, arrow_schema, read_columns, shards
 
 PROMPTS = 500
 """Prompts whose picked texts are in memory at once."""
 
 
-def write_rows(folder: Path, tables: Tables, decisions: Decisions) -> None:
-    """Write both tables side by side, so that each shard of responses is read once."""
+BUILDS = ("build", "build/on_policy")
+"""Units that make tables to train on."""
+
+
+def dpo_row_type(folder: Path) -> type[Pair] | type[Triple]:
+    """The row type of the table `dpo` of a build's folder, told from its columns."""
+    names = pq.read_schema(shards(folder / "dpo")[0]).names
+    return Triple if "source_chosen" in names else Pair
+
+
+def training_tables(inputs: Mapping[str, Path], table: str) -> list[Path]:
+    """The tables `sft` or `dpo` of a training unit's builds, in the order in which they are read.
+
+    `inputs`: unit -> folder. A build that makes no such table has none.
+    """
+    found = [inputs[unit] / table for unit in BUILDS if unit in inputs]
+    return [path for path in found if shards(path)]
+
+
+def write_rows(
+    folder: Path,
+    tables: Tables,
+    decisions: Decisions,
+    row_types: Mapping[str, type[Demonstration] | type[Pair] | type[Triple]],
+) -> None:
+    """Write the tables side by side, so that each shard of responses is read once.
+
+    `row_types`: of the tables to write, `sft` and `dpo` or one of them.
+    """
     writers = {
-        "sft": TableWriter(folder / "sft", arrow_schema(Demonstration)),
-        "dpo": TableWriter(folder / "dpo", arrow_schema(Pair)),
+        table: TableWriter(folder / table, arrow_schema(row_type))
+        for table, row_type in row_types.items()
     }
     rows = {table: decisions.rows(table) for table in writers}
     owners = {table: decisions.picks[table].prompt[at] for table, at in rows.items()}
@@ -42,7 +72,9 @@ def write_rows(folder: Path, tables: Tables, decisions: Decisions) -> None:
             for table, picks in found.items():
                 if len(picks):
                     owner = block.take(pa.array(picks.prompt - first))
-                    writers[table].add(_rows(table, picks, owner, texts, decisions.sources))
+                    writers[table].add(
+                        _rows(row_types[table], picks, owner, texts, decisions.sources)
+                    )
             first += len(block)
     for writer in writers.values():
         writer.close()
@@ -97,17 +129,22 @@ def keys_of(source: Array, place: Array) -> Array:
 
 
 def _keys(picks: Picks, at: Array | slice) -> list[Array]:
-    """The keys of both responses of some picks."""
-    source, place = picks.other_source[at], picks.other_place[at]
-    other = keys_of(source[source >= 0], place[source >= 0])
-    return [keys_of(picks.source[at], picks.place[at]), other]
+    """The keys of all responses of some picks."""
+    found = []
+    for side in ("", "second_", "other_"):
+        source, place = getattr(picks, f"{side}source")[at], getattr(picks, f"{side}place")[at]
+        found.append(keys_of(source[source >= 0], place[source >= 0]))
+    return found
 
 
 def _rows(
-    table: str, picks: Picks, owners: pa.Table, texts: Texts, sources: tuple[str, ...]
+    row_type: type[Demonstration] | type[Pair] | type[Triple],
+    picks: Picks,
+    owners: pa.Table,
+    texts: Texts,
+    sources: tuple[str, ...],
 ) -> pa.Table:
     """`owners`: the prompt of each pick."""
-    picked = texts.of(keys_of(picks.source, picks.place))
     common = {
         "prompt_id": owners["id"],
         "messages": owners["messages"],
@@ -115,27 +152,30 @@ def _rows(
         "origin": owners["origin"],
         "domain": owners["domain"],
         "reason": _words(picks.why, picks.reasons),
-        "weight": pa.array(np.ones(len(picks))),
+        "weight": pa.array(picks.weight),
     }
-    if table == "sft":
-        own = {
-            "response": picked["text"],
-            "response_id": picked["id"],
-            "score": _numbers(picks.score),
-        }
-        return pa.table(common | own)
-    other = texts.of(keys_of(picks.other_source, picks.other_place))
-    own = {
-        "chosen": picked["text"],
-        "rejected": other["text"],
-        "chosen_id": picked["id"],
-        "rejected_id": other["id"],
-        "chosen_score": _numbers(picks.score),
-        "rejected_score": _numbers(picks.other_score),
-        "margin": _numbers(picks.margin),
-        "rejected_source": _words(picks.other_source, sources),
-    }
+    own: dict[str, Any] = {}
+    for name, side in _SIDES[row_type].items():
+        keys = keys_of(getattr(picks, f"{side}source"), getattr(picks, f"{side}place"))
+        found = texts.of(keys)
+        own |= {name: found["text"], f"{name}_id": found["id"]}
+        score = "score" if row_type is Demonstration else f"{name}_score"
+        own[score] = _numbers(getattr(picks, f"{side}score"))
+    if row_type is not Demonstration:
+        own["margin"] = _numbers(picks.margin)
+    if row_type is Pair:
+        own["rejected_source"] = _words(picks.other_source, sources)
+    if row_type is Triple:
+        own["target_source"] = _words(picks.second_source, sources)
     return pa.table(common | own)
+
+
+_SIDES: dict[type[Demonstration] | type[Pair] | type[Triple], dict[str, str]] = {
+    Demonstration: {"response": ""},
+    Pair: {"chosen": "", "rejected": "other_"},
+    Triple: {"source_chosen": "", "target_chosen": "second_", "rejected": "other_"},
+}
+"""Row type -> its responses, and how the columns of `Picks` begin that say where each stands."""
 
 
 def _words(codes: Array, words: tuple[str, ...]) -> pa.Array:

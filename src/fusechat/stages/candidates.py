@@ -6,7 +6,7 @@ sees, `made_from`) only when a prompt's are iterated.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -41,7 +41,16 @@ class _Rows:
 class Requests:
     """What one source is asked: all prompts that it is wanted for, so many samples each."""
 
-    def __init__(self, entry: SourceEntry, prompts: Path, source: str, seed: int) -> None:
+    def __init__(
+        self,
+        entry: SourceEntry,
+        prompts: Path,
+        source: str,
+        seed: int,
+        only: Iterable[str] | None = None,
+    ) -> None:
+        """`only`: ids of the prompts that are asked; None: all."""
+        self._only = None if only is None else frozenset(map(str, only))
         self._entry, self._prompts, self._source, self._seed = entry, prompts, source, seed
         self._digest = entry.part.digest()
 
@@ -72,7 +81,8 @@ class Requests:
 
     def _counted(self) -> Iterator[tuple[Prompt, int]]:
         for prompt in read_table(self._prompts, Prompt):
-            if self._entry.wants(prompt.domain):
+            asked = self._only is None or prompt.id in self._only
+            if asked and self._entry.wants(prompt.domain):
                 wanted = self._entry.samples_for(prompt.domain)
                 yield prompt, self._entry.part.available(prompt, wanted)
 

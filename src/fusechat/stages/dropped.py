@@ -39,10 +39,10 @@ class Details:
     def add(self, picked: Picked, rule: DomainRule) -> None:
         """Keep the details of the prompts that a strategy refused and that may be dropped."""
         found: dict[int, dict[str, Any]] = {}
-        for table, said in picked.selections.items():
+        for table, (groups, said) in picked.own.items():
             refused = np.flatnonzero(said.refusal != PICKED).tolist()
             strategy = rule.strategies()[table]
-            details = strategy.refusal_details(picked.groups, said, refused)
+            details = strategy.refusal_details(groups, said, refused)
             for number, own in zip(refused, details, strict=True):
                 reason = said.refusals[said.refusal[number]]
                 found.setdefault(number, {})[table] = {"reason": reason, **own}

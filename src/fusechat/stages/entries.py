@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, model_validator
 
-from fusechat.parts import AnnotatorPart, SourcePart, TaskPart
+from fusechat.parts import AnnotatorPart, RowPart, SourcePart, TaskPart
 from fusechat.records import Prompt
 from fusechat.stages.prompt_filters import NearDuplicates, Needed, Topic
 
@@ -126,3 +126,12 @@ class AnnotatorEntry(Entry):
     def judges(self, domain: str) -> bool:
         """Whether responses to prompts of this domain are judged."""
         return self.domains is None or domain in self.domains
+
+
+class LogpsEntry(BaseModel):
+    """What is asked how likely a source finds the responses of the preference rows."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    part: RowPart
+    """A source's `logps()`."""

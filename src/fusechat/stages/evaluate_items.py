@@ -43,19 +43,26 @@ Results = Mapping[str, Mapping[str, Sequence[ItemResult]]]
 
 
 def read_items(
-    context: UnitContext, task: str, models: Sequence[str], win_rate: WinRate | None
+    context: UnitContext,
+    task: str,
+    models: Sequence[str],
+    win_rate: WinRate | None,
+    stage: str = "evaluate",
 ) -> dict[str, list[ItemResult]]:
     """The items of every model at a task, joined by prompt and response.
+
+    `stage`: what stands before the task in the names of the units.
 
     Raises `PartError` where a prompt has two responses, where a score that should be a share is
     outside [0, 1], or where the model to be held against has no answers.
     """
-    prompts = context.inputs[f"evaluate/{task}/prompts"] / "prompts"
+    top = f"{stage}/{task}"
+    prompts = context.inputs[f"{top}/prompts"] / "prompts"
     ids = [row["id"] for row in tables.read_dicts(prompts, ["id"])]
-    rows = {model: _items(context, task, model, ids) for model in models}
+    rows = {model: _items(context, top, model, ids) for model in models}
     if win_rate is None:
         for model, items in rows.items():
-            _check_shares(f"evaluate/{task}/{model}/annotate", items)
+            _check_shares(f"{top}/{model}/annotate", items)
         return rows
     if win_rate.against not in rows:
         raise PartError(
@@ -75,8 +82,8 @@ def _check_shares(unit: str, items: Sequence[ItemResult]) -> None:
             )
 
 
-def _items(context: UnitContext, task: str, model: str, ids: Sequence[str]) -> list[ItemResult]:
-    unit = f"evaluate/{task}/{model}"
+def _items(context: UnitContext, top: str, model: str, ids: Sequence[str]) -> list[ItemResult]:
+    unit, task = f"{top}/{model}", top.rsplit("/", maxsplit=1)[-1]
     responses: dict[str, Response] = {}
     for response in tables.read_table(context.inputs[f"{unit}/sample"] / "data", Response):
         if response.prompt_id in responses:

@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fusechat.local_models import Dtype
-from fusechat.parts import AnnotatorPart, TaskPart
+from fusechat.parts import Annotator, AnnotatorPart, TaskPart, load_part
 
 
 class WinRate(BaseModel):
@@ -54,6 +54,14 @@ class EvaluateTask(BaseModel):
             return self.win_rate
         said = self.task.compared()
         return None if said is None else WinRate.model_validate(said)
+
+    def grader(self) -> Annotator:
+        """What judges the responses: as the recipe says, or else the task."""
+        if self.graded_by is not None:
+            return self.graded_by
+        found = load_part("annotators", self.task.graded_by() or {})
+        assert isinstance(found, Annotator)
+        return found
 
     @model_validator(mode="before")
     @classmethod

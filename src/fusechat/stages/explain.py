@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from fusechat.errors import Fault, RecipeError
-from fusechat.parts import Seen
+from fusechat.parts import Group, Groups, Seen, Strategy
 from fusechat.stages.build_settings import BuildSettings, DomainRule
 from fusechat.stages.decisions import UNRULED
 from fusechat.stages.explain_details import read_details
@@ -23,7 +23,7 @@ from fusechat.stages.groups import groups_of, texts_of
 from fusechat.stages.windows import resolved_as
 from fusechat.tables import read_columns, read_dicts, shards
 
-TABLES = ("sft", "dpo", "dropped")
+TABLES = ("sft", "dpo", "reserved", "dropped")
 SHORTEST_PREFIX = 4
 
 
@@ -32,51 +32,74 @@ def explain_prompt(
     inputs: Mapping[str, Path],
     settings: BuildSettings,
     build_folder: Path | None = None,
+    *,
+    later: Path | None = None,
+    trained: Collection[str] = (),
 ) -> dict[str, Any]:
     """All responses to a prompt with their scores, what each strategy says of them, and why.
 
     `prompt_id`: an id, or the first characters of one (at least 4, of one prompt only).
-    `inputs`, `settings`: as of the build unit. `build_folder`: the finished build; without
-    it only the strategies can be explained, not the split. Keys of the answer: `prompt`,
-    `rule`, `responses`, `strategies` (`explain_sources.explain_strategy`), `placed`, `why`.
-    Raises `RecipeError` where there is no such prompt.
+    `inputs`, `settings`: as of the build unit, or of both where a build is in two. `build_folder`:
+    the finished build; without it only the strategies can be explained, not the split. `later`: the
+    finished build of the prompts that it reserved. `trained`: the sources that the recipe trains
+    itself. Keys of the answer: `prompt`, `rule`, `responses`, `strategies`
+    (`explain_sources.explain_strategy`), `placed`, `why`. Raises `RecipeError` where there is no
+    such prompt.
     """
     prompt = _find(prompt_id, inputs["prompts"] / "prompts")
     groups = groups_of(inputs, prompt["id"])
-    rule = _rule(prompt["domain"], inputs, settings, build_folder)
-    everything = groups.group(0)
-    group = groups.take([0], rule.sources if rule else None).group(0)
-    texts = texts_of(inputs, groups, range(len(groups)))
-    strategies = (
-        {}
-        if rule is None
-        else {
-            table: explain_strategy(strategy, group)
-            for table, strategy in rule.strategies().items()
-            if table in rule.split.asks
-        }
-    )
-    placed = {} if build_folder is None else _placed(prompt["id"], build_folder)
-    used = {r.response_id for r in group.responses}
-    ids = [seen.response_id for seen in everything.responses]
-    details = read_details(inputs, ids)
-    responses = [
-        {
-            **_seen(seen, details.get(seen.response_id, {})),
-            "used": seen.response_id in used,
-            "picked": _roles(seen.response_id, strategies),
-            "text": texts[row],
-        }
-        for row, seen in enumerate(everything.responses)
-    ]
+    placed = {} if build_folder is None else _placed(prompt["id"], build_folder, later)
+    waits = bool(placed and placed["reserved"])
+    rule = _rule(prompt["domain"], inputs, settings, later if waits and later else build_folder)
+    asked = _asked(rule, groups, trained)
+    strategies = {
+        table: explain_strategy(strategy, group)
+        for table, (strategy, group) in asked.items()
+        if not (table == "dpo" and waits and later is None)
+    }
+    used = {r.response_id for _, group in asked.values() for r in group.responses}
     return {
         "prompt": prompt,
         "rule": rule.split.model_dump() if rule else None,
-        "responses": responses,
+        "responses": _responses(inputs, groups, strategies, None if rule is None else used),
         "strategies": strategies,
         "placed": placed,
         "why": why(rule, strategies, placed),
     }
+
+
+def _asked(
+    rule: DomainRule | None, groups: Groups, trained: Collection[str]
+) -> dict[str, tuple[Strategy, Group]]:
+    """Table -> its strategy, and the responses that it sees."""
+    if rule is None:
+        return {}
+    return {
+        table: (strategy, groups.take([0], _seen_by(rule, table, groups.sources, trained)).group(0))
+        for table, strategy in rule.strategies().items()
+        if table in rule.split.asks
+    }
+
+
+def _responses(
+    inputs: Mapping[str, Path],
+    groups: Groups,
+    strategies: Mapping[str, Any],
+    used: Collection[str] | None,
+) -> list[dict[str, Any]]:
+    """All responses; `used`: ids of those that a strategy sees, None: no rule says."""
+    everything = groups.group(0).responses
+    texts = texts_of(inputs, groups, range(len(groups)))
+    details = read_details(inputs, [seen.response_id for seen in everything])
+    return [
+        {
+            **_seen(seen, details.get(seen.response_id, {})),
+            "used": used is None or seen.response_id in used,
+            "picked": _roles(seen.response_id, strategies),
+            "text": texts[row],
+        }
+        for row, seen in enumerate(everything)
+    ]
 
 
 def why(
@@ -89,6 +112,16 @@ def why(
     return (
         [*sentences, split_sentence(rule.split.rule, strategies, placed)] if placed else sentences
     )
+
+
+def _seen_by(
+    rule: DomainRule, table: str, sources: Sequence[str], trained: Collection[str]
+) -> tuple[str, ...]:
+    """The sources whose responses a table's strategy sees."""
+    named = rule.sources_of(table)
+    asked = rule.asks_for(table, trained)
+    ready = tuple(name for name in sources if name not in trained or name in asked)
+    return ready if named is None else named
 
 
 def _rule(
@@ -112,7 +145,10 @@ def _seen(seen: Seen, details: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _roles(response_id: str, strategies: Mapping[str, Any]) -> list[str]:
-    roles = {"response_id": "sft", "chosen_id": "dpo chosen", "rejected_id": "dpo rejected"}
+    roles = {
+        "response_id": "sft", "chosen_id": "dpo chosen", "rejected_id": "dpo rejected",
+        "source_chosen_id": "dpo source chosen", "target_chosen_id": "dpo target chosen",
+    }  # fmt: skip
     return [
         role
         for said in strategies.values()
@@ -148,8 +184,12 @@ def _row(path: Path, place: int) -> dict[str, Any]:
     return row
 
 
-def _placed(prompt_id: str, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    return {table: [*_rows_of(prompt_id, folder / table)] for table in TABLES}
+def _placed(prompt_id: str, folder: Path, later: Path | None) -> dict[str, list[dict[str, Any]]]:
+    folders = [folder] if later is None else [folder, later]
+    return {
+        table: [row for one in folders for row in _rows_of(prompt_id, one / table)]
+        for table in TABLES
+    }
 
 
 def _rows_of(prompt_id: str, table: Path) -> Iterator[dict[str, Any]]:

@@ -7,10 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from fusechat.parts import Choice, Group, PairChoice, Refusal, Seen, Strategy
+from fusechat.parts import Group, Refusal, Said, Seen, Strategy
 from fusechat.stages.attribution_numbers import RIGHT
-
-Said = Sequence[Choice] | Sequence[PairChoice] | Refusal
 
 
 def explain_strategy(strategy: Strategy, group: Group) -> dict[str, Any]:

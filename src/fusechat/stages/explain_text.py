@@ -34,6 +34,11 @@ def split_sentence(
     if placed["dpo"]:
         note = ", and not in SFT as well" if has_response else ""
         return f"In DPO by the rule {rule}{note}."
+    if placed.get("reserved"):
+        return (
+            f"Reserved for DPO by the rule {rule}: its row is made by build/on_policy, of what "
+            "the trained target answers."
+        )
     return "The build that was read does not have this prompt."
 
 
@@ -157,14 +162,21 @@ def _pick(pick: Mapping[str, Any], names: Mapping[str, str]) -> str:
     first = names[_first(pick)]
     if "response_id" in pick:
         score = "" if pick["score"] is None else f", score {pick['score']:.6g}"
-        return f"{first}{score} ({pick['reason']})"
+        return f"{first}{score}{_weight(pick)} ({pick['reason']})"
     margin = "" if pick["margin"] is None else f", margin {pick['margin']:.6g}"
-    return f"{first} over {names[pick['rejected_id']]}{margin} ({pick['reason']})"
+    if "target_chosen_id" in pick:
+        first += f" and {names[pick['target_chosen_id']]}"
+    return f"{first} over {names[pick['rejected_id']]}{margin}{_weight(pick)} ({pick['reason']})"
+
+
+def _weight(pick: Mapping[str, Any]) -> str:
+    return "" if pick.get("weight", 1.0) == 1.0 else f", weight {pick['weight']:.3g}"
 
 
 def _first(pick: Mapping[str, Any]) -> str:
-    """The response to imitate, or the chosen one."""
-    return str(pick["response_id"] if "response_id" in pick else pick["chosen_id"])
+    """The response to imitate, or the chosen one, of a triple the sources'."""
+    names = ("response_id", "chosen_id", "source_chosen_id")
+    return next(str(pick[name]) for name in names if name in pick)
 
 
 def _one_line(text: str, width: int) -> str:

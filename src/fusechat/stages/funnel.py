@@ -16,6 +16,7 @@ import numpy as np
 from fusechat.groups import ABSENT, FINISHES, PICKED, Groups, Selection
 from fusechat.parts import Strategy
 from fusechat.stages.attribution_numbers import RIGHT, Array
+from fusechat.stages.decisions import Picked
 from fusechat.stages.split import BLAMED, Placed
 
 Kind = Literal["response", "judge", "verdict", "margin", "rule"]
@@ -64,6 +65,7 @@ REASONS: Mapping[str, str] = {
     "no correct response": "all wrong",
     "no incorrect response": "all right",
     "identical texts": "identical",
+    "the best response of the sources is the rejected text": "identical",
     "equal scores": "equal scores",
     "negative gap": "negative margin",
     "gap below min_margin": "margin under",
@@ -71,6 +73,8 @@ REASONS: Mapping[str, str] = {
     "no same-source pair": "no same-source pair",
 }
 """A strategy's countable reason -> the funnel's word; those in brackets are looked into."""
+TARGET = "target: "
+"""How reasons begin that are of the target's own responses."""
 _PLACE = {word.word: place for place, word in enumerate(WORDS)}
 
 
@@ -93,7 +97,7 @@ class Said:
 
 def words_of(strategy: Strategy, groups: Groups, selection: Selection) -> Said:
     """Translate a selection's refusals."""
-    known = [REASONS.get(reason, "other") for reason in selection.refusals]
+    known = [REASONS.get(_plain(reason), "other") for reason in selection.refusals]
     lookup = np.array([*(_PLACE.get(word, PICKED) for word in known), PICKED], np.int8)
     prompt = lookup[np.where(selection.refusal >= 0, selection.refusal, -1)]
     alone = lookup[np.where(selection.by_source >= 0, selection.by_source, -1)]
@@ -101,17 +105,47 @@ def words_of(strategy: Strategy, groups: Groups, selection: Selection) -> Said:
     for code, (reason, word) in enumerate(zip(selection.refusals, known, strict=True)):
         here, cells = selection.refusal == code, selection.by_source == code
         if word in CAUSES and (here.any() or cells.any()):
-            causes = _causes(strategy, groups, reason)
+            causes = _causes(strategy, groups, _plain(reason))
+            causes &= _looked_at(strategy, groups, reason)[:, None]
             names = np.array([_PLACE[name] for name in CAUSES[word]], np.int8)
             prompt[here] = names[_first(np.asarray(causes.any(axis=1)))][here]
             alone[cells] = names[_first(causes)][cells]
     return Said(prompt, alone)
 
 
+def words_of_all(strategies: Mapping[str, Strategy], picked: Picked) -> dict[str, Said]:
+    """What each table's strategy says; a source that it does not see has given no response."""
+    found = {}
+    for table, (groups, selection) in picked.own.items():
+        said = words_of(strategies[table], groups, selection)
+        if groups.sources != picked.groups.sources:
+            places = [picked.groups.sources.index(name) for name in groups.sources]
+            shape = (len(said.prompt), len(picked.groups.sources))
+            wide = np.full(shape, _PLACE["no response"], np.int8)
+            wide[:, places] = said.by_source
+            said = Said(said.prompt, wide)
+        found[table] = said
+    return found
+
+
 def _first(causes: Array) -> Array:
     """Place of the first cause that holds, along the last axis; the last one where none does."""
     place: Array = np.where(causes.any(axis=-1), causes.argmax(axis=-1), causes.shape[-1] - 1)
     return place
+
+
+def _plain(reason: str) -> str:
+    """A reason without the mark that it is of the target's own responses."""
+    return reason.removeprefix(TARGET)
+
+
+def _looked_at(strategy: Strategy, groups: Groups, reason: str) -> Array:
+    """bool `[sources]`: the sources that a reason is about; `target` is a strategy's own name of
+    the source that is the target itself."""
+    own = np.array([name == getattr(strategy, "target", None) for name in groups.sources], np.bool_)
+    if not own.any():
+        return np.ones(len(own), np.bool_)
+    return own if reason.startswith(TARGET) else ~own
 
 
 def _causes(strategy: Strategy, groups: Groups, reason: str) -> Array:

@@ -18,10 +18,11 @@ from typing import Any
 from fusechat.errors import EmptyError, PartError, TooManyErrorsError
 from fusechat.executors.rows import JobResult, RowJob, notes_of, run_job
 from fusechat.parts import UnreadableRow
-from fusechat.records import Dropped, Record, Response, Score
+from fusechat.records import Dropped, Record, Response, Score, SourceLogp
 from fusechat.stages.candidates import Candidates, Requests
 from fusechat.stages.context import UnitContext
-from fusechat.stages.entries import AnnotatorEntry, SourceEntry
+from fusechat.stages.entries import AnnotatorEntry, LogpsEntry, SourceEntry
+from fusechat.stages.on_policy import reserved_ids
 from fusechat.stages.rowwise_counts import (
     annotate_counts,
     failures,
@@ -30,6 +31,7 @@ from fusechat.stages.rowwise_counts import (
     served,
 )
 from fusechat.stages.slim import write_index
+from fusechat.stages.source_logps import LogpRequests, logp_counts
 from fusechat.tables import write_table
 
 FEW_FAILED = 50
@@ -67,13 +69,24 @@ def annotate(context: UnitContext) -> dict[str, Any]:
     return _notes(context) | counts | _stopped(result)
 
 
+def source_logps(context: UnitContext) -> dict[str, Any]:
+    """Ask one source's model how likely it finds every response of the preference rows."""
+    with _adopting(context, _read(context)) as (whole, count):
+        result = _run(context, whole, "responses")
+        adopted = sum(map(count, names_made(context.folder)))
+    return logp_counts(context.folder) | {"adopted": adopted} | _stopped(result)
+
+
 def work(context: UnitContext, valid: Callable[[], bool] = lambda: True) -> JobResult:
     """Compute shards of a unit until none is left to take; the run that closes it is another's.
 
     `valid` is asked before each shard: whether the unit still reads the same inputs.
     """
     entry = context.settings
-    job = _asked(context)[1] if isinstance(entry, SourceEntry) else _judged(context)[1]
+    if isinstance(entry, LogpsEntry):
+        job = _read(context)
+    else:
+        job = _asked(context)[1] if isinstance(entry, SourceEntry) else _judged(context)[1]
     with _adopting(context, replace(job, valid=valid)) as (whole, _):
         return _ran(context, whole, "rows", closing=False)
 
@@ -82,7 +95,8 @@ def _asked(context: UnitContext) -> tuple[Requests, RowJob, int]:
     """The requests of a sample unit, its job, and the number of prompts without a request."""
     entry: SourceEntry = context.settings
     prompts = _prompts_table(context.inputs)
-    requests = Requests(entry, prompts, _source_name(context), context.seed)
+    only = reserved_ids(context.inputs["build"]) if "build" in context.inputs else None
+    requests = Requests(entry, prompts, _source_name(context), context.seed, only)
     total, without = requests.survey()
     if without and not total:
         raise EmptyError(
@@ -95,11 +109,20 @@ def _asked(context: UnitContext) -> tuple[Requests, RowJob, int]:
 def _judged(context: UnitContext) -> tuple[Candidates, RowJob]:
     """The candidates of an annotate unit, and its job."""
     entry: AnnotatorEntry = context.settings
-    annotator = context.name.split("/")[1] if context.name.startswith("annotate/") else "grade"
+    annotator = "grade"
+    if context.name.startswith("annotate/"):
+        annotator = context.name.split("/")[1].partition("@")[0]
     samples = {name: path for name, path in context.inputs.items() if not _holds_prompts(name)}
     candidates = Candidates(entry, _prompts_table(context.inputs), samples, annotator)
     total = candidates.survey()
     return candidates, _job(context, entry.part, candidates, Score, total)
+
+
+def _read(context: UnitContext) -> RowJob:
+    """The job of a `source_logps` unit."""
+    entry: LogpsEntry = context.settings
+    requests = LogpRequests(entry, context.inputs, context.name.split("/")[-1])
+    return _job(context, entry.part, requests, SourceLogp, requests.survey())
 
 
 def _job(context: UnitContext, part: Any, rows: Any, row_type: type[Record], total: int) -> RowJob:
@@ -132,7 +155,8 @@ def _prompts_table(inputs: Mapping[str, Path]) -> Path:
 
 def _holds_prompts(unit: str) -> bool:
     """Whether a unit is a prompt table; a source may be called `prompts`, too."""
-    return unit == "prompts" or (unit.startswith("evaluate/") and unit.endswith("/prompts"))
+    of_a_task = unit.startswith(("evaluate/", "select/")) and unit.endswith("/prompts")
+    return unit == "prompts" or of_a_task
 
 
 def _source_name(context: UnitContext) -> str:

@@ -6,11 +6,13 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from fusechat.losses.length_normalized_dpo import LengthNormalizedDpo
 from fusechat.losses.sft import Sft
 from fusechat.parts import SPEED, LossPart, RowType
+from fusechat.settings import ELSEWHERE
+from fusechat.stages.evaluate_settings import EvaluateTask
 
 _LOG = logging.getLogger(__name__)
 
@@ -32,11 +34,18 @@ class WatchSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompts: int = Field(default=16, ge=0)
-    """Held-out prompts that the model answers, for the length of its responses; 0: none."""
-    max_new_tokens: int = Field(default=256, ge=1)
+    """Held-out prompts that the model answers, for the length of its answers and for how far it has
+    moved (KL); as many answers to each as a row has sides. 0: none."""
+    max_new_tokens: int = Field(default=512, ge=1)
     """Tokens at which such a response is cut."""
     steps: int | None = Field(default=None, ge=1)
     """Steps between two looks; null: `save_steps`."""
+
+
+class SelectTask(EvaluateTask):
+    """A task that candidates are compared by; its prompts are never those that are reported."""
+
+    split: str = "dev"
 
 
 class SelectSettings(BaseModel):
@@ -46,10 +55,42 @@ class SelectSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     by: Literal["held_out", "task", "last"] = "held_out"
-    """The share of held-out pairs that it ranks right (then their loss); a task's metric; or no
-    choice: the state after the last step."""
+    """The share of held-out pairs that it ranks right, then their loss; its mean value at `task`;
+    or no choice: the state after the last step."""
     checkpoints: int = Field(default=2, ge=1)
-    """So many of the newest checkpoints are compared."""
+    """So many of the newest states are compared."""
+    final_state: Literal["auto", "always", "never"] = "auto"
+    """Whether the state after the last step takes part where it is no checkpoint; `auto`: where
+    fewer checkpoints than `checkpoints` are there, or at least half of `save_steps` lie after the
+    last. Of 501 steps, saved every 100, it does not: (400, 500) are compared."""
+    beyond_chance: bool = True
+    """An earlier state is taken only where it is better beyond chance (at 95%), else the later
+    one; false: wherever its number is better."""
+    task: tuple[SelectTask, ...] = ()
+    """What `by: task` compares on: one task or several, each with the same weight; sampled as
+    `evaluate` says."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_task(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and isinstance(data.get("task"), str | Mapping):
+            return {**data, "task": (data["task"],)}
+        return data
+
+    @model_validator(mode="after")
+    def _task_said(self) -> Self:
+        if self.by == "task" and not self.task:
+            raise ValueError("by: task needs one: 'task: {use: gsm8k, split: train, take: 100}'.")
+        if self.task and self.by != "task":
+            raise ValueError(f"'task' is only read with 'by: task', not with 'by: {self.by}'.")
+        names = [task.name for task in self.task]
+        if twice := sorted(name for name in names if names.count(name) > 1):
+            raise ValueError(f"the task '{twice[0]}' is there twice. Give each its own 'name:'.")
+        return self
+
+
+def _as_names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
 
 
 class TrainingSettings(BaseModel):
@@ -95,16 +136,18 @@ class TrainingSettings(BaseModel):
     trainers on the same token ids, for the losses that it has."""
     share_prompts: Annotated[Literal["auto", "always", "never"], SPEED] = "auto"
     """Whether the responses of a row share one copy of their prompt; `auto`: where that pays."""
-    gradient_checkpointing: Annotated[bool, SPEED] = False
-    """Computes activations again instead of keeping them: slower, with far less memory."""
+    gradient_checkpointing: Annotated[bool | Literal["auto"], SPEED] = "auto"
+    """Computes activations again instead of keeping them: slower, with far less memory; `auto`:
+    where the model would not fit the device without (docs/training.md)."""
     lora: LoraSettings | None = None
     """Adapters instead of full fine-tuning; they are merged into the model in the end."""
     seed: int | None = Field(default=None, ge=0)
     """Of the order of rows; null: the recipe's."""
     held_out: float = Field(default=0.0, ge=0, lt=1)
     """Share of the rows, by prompt, that are not trained on but looked at."""
-    report_to: Annotated[tuple[str, ...], SPEED] = ()
-    """Trackers, as Hugging Face names them (`tensorboard`, `wandb`, ...); none by default."""
+    report_to: Annotated[tuple[str, ...], BeforeValidator(_as_names), SPEED] = ()
+    """Trackers, as Hugging Face names them (`tensorboard`, `wandb`, ...), one or several; none by
+    default."""
     watch: Annotated[WatchSettings, SPEED] = WatchSettings()
 
     @model_validator(mode="before")
@@ -155,4 +198,5 @@ class DpoSettings(TrainingSettings):
     learning_rate: float = Field(default=8e-7, gt=0)
     num_train_epochs: float = Field(default=1.0, gt=0)
     held_out: float = Field(default=0.02, ge=0, lt=1)
-    select: SelectSettings = SelectSettings()
+    select: Annotated[SelectSettings, ELSEWHERE] = SelectSettings()
+    """Of the unit `select/dpo`: what `train.dpo` means."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusechat.stages.attribution_numbers import Array
-from fusechat.stages.build_settings import BuildSettings
-from fusechat.stages.decisions import Collector, Decisions, Picked, Picks, decide
-from fusechat.stages.funnel import WORDS, words_of
+from fusechat.stages.build_settings import BuildSettings, DomainRule
+from fusechat.stages.decisions import Collector, Decisions, Picked, decide
+from fusechat.stages.funnel import WORDS, words_of_all
 from fusechat.stages.groups import PromptTable, Tables, blocks
+from fusechat.stages.picks import Picks
 from fusechat.stages.split import BLAMED
 from fusechat.stages.windows import resolve, senseless, windowed
 
@@ -21,11 +24,17 @@ NOW = "now"
 
 
 def what_if(
-    inputs: Mapping[str, Path], now: BuildSettings, variants: Mapping[str, BuildSettings]
+    inputs: Mapping[str, Path],
+    now: BuildSettings,
+    variants: Mapping[str, BuildSettings],
+    reserve: Mapping[str, Collection[str]] | None = None,
+    among: Collection[str] | None = None,
 ) -> dict[str, Any]:
     """Yields of the build as it is and of each variant, domain by domain, and what would change.
 
-    `inputs`: of the build unit, all finished; their tables are read once for all. Of domains
+    `inputs`: of the build unit, all finished; their tables are read once for all. `reserve`: name
+    of a build -> domains whose DPO prompts it only sets apart. `among`: ids of the prompts that are
+    looked at; None: all. Of domains
     whose rule no variant changes, only the names are given. Keys of the answer: `variants`
     (names, the present build first), `unchanged`, and `domains`: domain -> `yields` (variant
     -> numbers) and `changes` (variant -> how many prompts moved, and pairs that are others).
@@ -39,11 +48,15 @@ def what_if(
         if any(v.domains.get(domain) != now.domains.get(domain) for v in variants.values())
         and domain in prompts.domains
     ]
+    looked_at = _looked_at(prompts, among)
     deciding = {
-        name: _Deciding(inputs, prompts, _only(build, changed)) for name, build in builds.items()
+        name: _Deciding(
+            inputs, prompts, _only(build, changed), (reserve or {}).get(name, ()), looked_at
+        )
+        for name, build in builds.items()
     }
     if changed:
-        _decide(inputs, changed, list(deciding.values()))
+        _decide(inputs, changed, list(deciding.values()), looked_at)
     sides = {name: one.side() for name, one in deciding.items()}
     return {
         "variants": list(sides),
@@ -57,18 +70,31 @@ def _only(settings: BuildSettings, domains: Sequence[str]) -> BuildSettings:
     return BuildSettings.model_construct(root=kept)
 
 
+def _looked_at(prompts: PromptTable, among: Collection[str] | None) -> Array:
+    """Which prompts are looked at, bool `[prompts]`."""
+    if among is None:
+        return np.ones(len(prompts), np.bool_)
+    wanted = pa.array(list(among), pa.string())
+    found = pc.is_in(prompts.ids, value_set=wanted)
+    return np.asarray(found.to_numpy(zero_copy_only=False))
+
+
 def _decide(
-    inputs: Mapping[str, Path], domains: Sequence[str], builds: Sequence[_Deciding]
+    inputs: Mapping[str, Path],
+    domains: Sequence[str],
+    builds: Sequence[_Deciding],
+    looked_at: Array,
 ) -> None:
     first = 0
     for groups in blocks(inputs):
         own = np.array(groups.domains, object)
+        wanted = looked_at[first : first + len(own)]
         for domain in domains:
-            members = np.flatnonzero(own == domain)
+            members = np.flatnonzero((own == domain) & wanted)
             for build in builds if len(members) else ():
                 rule = build.settings.domains.get(domain)
                 if rule is not None:
-                    some = groups.take(members, rule.sources)
+                    some = groups.take(members, rule.used())
                     build.see(decide(some, members + first, domain, rule))
         first += len(groups.prompt_ids)
 
@@ -77,12 +103,18 @@ class _Deciding:
     """One build while the pool is read."""
 
     def __init__(
-        self, inputs: Mapping[str, Path], prompts: PromptTable, settings: BuildSettings
+        self,
+        inputs: Mapping[str, Path],
+        prompts: PromptTable,
+        settings: BuildSettings,
+        reserve: Collection[str],
+        among: Array,
     ) -> None:
         self.settings = resolve(inputs, settings)
         tables = Tables.of(inputs)
         gone = tables.contaminated(prompts)
-        self._collector = Collector(prompts, tuple(tables.samples), contaminated=gone)
+        self._collector = Collector(prompts, tuple(tables.samples), contaminated=gone, among=among)
+        self._reserve = [domain for domain in reserve if domain in self.settings.domains]
         self._words: dict[str, Array] = {
             table: np.zeros(len(prompts), np.int8) for table in BLAMED if table
         }
@@ -92,8 +124,7 @@ class _Deciding:
         """Take in what was picked from some prompts."""
         self._collector.add(picked)
         strategies = self.settings.domains[picked.domain].strategies()
-        for table, said in picked.selections.items():
-            found = words_of(strategies[table], picked.groups, said)
+        for table, found in words_of_all(strategies, picked).items():
             self._words[table][picked.at] = found.prompt
         if picked.domain in self._gaps:
             self._gaps[picked.domain].append(picked.selections["dpo"].gap.ravel())
@@ -101,7 +132,8 @@ class _Deciding:
     def side(self) -> Side:
         """The build, with each prompt placed."""
         windows = _windows(self.settings, self._gaps)
-        return Side(self._collector.placed(self.settings), self._words, windows)
+        decisions = self._collector.placed(self.settings, self._reserve)
+        return Side(decisions, self._words, windows)
 
 
 class Side:
@@ -175,6 +207,7 @@ def _windows(
 def _compare(domain: str, sides: Mapping[str, Side]) -> dict[str, Any]:
     prompts = sides[NOW].decisions.prompts
     here = prompts.domain == prompts.domains.index(domain)
+    here &= sides[NOW].decisions.among
     return {
         "yields": {name: side.numbers(domain, here) for name, side in sides.items()},
         "changes": {
@@ -209,23 +242,34 @@ def _differing(one: Picks, other: Picks) -> int:
 
 
 def _identities(picks: Picks) -> Array:
-    """`[picks, 7]`: the prompt, and where the chosen and the rejected response stand."""
+    """`[picks, 10]`: the prompt, and where its responses stand."""
     columns = (
-        picks.prompt, picks.source, *picks.place.T, picks.other_source,
-        *np.where(picks.other_source >= 0, picks.other_place.T, -1),
+        picks.prompt, picks.source, *picks.place.T,
+        picks.other_source, *np.where(picks.other_source >= 0, picks.other_place.T, -1),
+        picks.second_source, *np.where(picks.second_source >= 0, picks.second_place.T, -1),
     )  # fmt: skip
     return np.stack([np.asarray(column, np.int64) for column in columns], axis=1)
 
 
-def without_sources(settings: BuildSettings, kept: tuple[str, ...]) -> BuildSettings:
-    """The same rules with the responses of these sources only."""
+def without_sources(
+    settings: BuildSettings, kept: tuple[str, ...], always: tuple[str, ...] = ()
+) -> BuildSettings:
+    """The same rules with the responses of these sources only; `always`: those that stay where a
+    rule names them."""
     rules = {
-        name: rule.model_copy(
-            update={"sources": kept if rule.sources is None else _both(rule.sources, kept)}
-        )
+        name: rule.model_copy(update={"sources": _narrowed(rule, kept, always)})
         for name, rule in settings.domains.items()
     }
     return BuildSettings.model_construct(root=rules)
+
+
+def _narrowed(
+    rule: DomainRule, kept: tuple[str, ...], always: tuple[str, ...]
+) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
+    if isinstance(rule.sources, dict):
+        named = {table: rule.sources.get(table, kept) for table in rule.strategies()}
+        return {table: _both(names, (*kept, *always)) for table, names in named.items()}
+    return kept if rule.sources is None else _both(rule.sources, (*kept, *always))
 
 
 def _both(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:

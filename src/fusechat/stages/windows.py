@@ -106,7 +106,7 @@ def resolve(inputs: Mapping[str, Path], settings: BuildSettings) -> BuildSetting
         for domain, found in wanted.items():
             members = np.flatnonzero(domains == domain)
             if len(members):
-                found.see(groups.take(members, settings.domains[domain].sources))
+                found.see(groups.take(members, settings.domains[domain].sources_of("dpo")))
     return _with(settings, {domain: _resolved(found) for domain, found in wanted.items()})
 
 

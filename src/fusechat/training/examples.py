@@ -30,6 +30,8 @@ class Example:
     weight: float
     truncated: bool = False
     """Whether the end of a response was cut off."""
+    response_ids: tuple[str, ...] = ()
+    """Ids of the responses of its sides, where they are known."""
 
     @property
     def shared(self) -> int:

@@ -14,34 +14,41 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from fusechat.digests import digest
 from fusechat.faultpoints import reach
 from fusechat.progress import Progress
+from fusechat.training.adapters import add_adapters, load_adapters
 from fusechat.training.batches import epoch_order
-from fusechat.training.checkpoints import Checkpoint, Checkpoints, restore_optimizer, save_model
-from fusechat.training.engine import Engine, PaddedEngine
+from fusechat.training.checkpoints import (
+    Checkpoint,
+    Checkpoints,
+    Weights,
+    read_finished,
+    restore_optimizer,
+    write_finished,
+)
+from fusechat.training.engine import Engine
+from fusechat.training.engines import make_engine
 from fusechat.training.examples import Example
+from fusechat.training.memory_plan import Planned, plan_memory
 from fusechat.training.metrics import Line, MetricsLog, refuse_non_finite, step_means
 from fusechat.training.models import (
     load_model,
     make_optimizer,
-    mixed_precision,
     publish,
     repeatable,
     without_bars,
 )
 from fusechat.training.ranks import Ranks, find_ranks
-from fusechat.training.reference import (
-    Known,
-    compute_reference,
-    read_reference,
-    rows_digest,
-    write_reference,
-)
+from fusechat.training.reference import Known, read_reference, rows_digest
+from fusechat.training.reference_pass import make_reference
 from fusechat.training.schedule import Schedule
+from fusechat.training.sharding import check_sharding, reshard, shard, whole_tensor
+from fusechat.training.trial import confirm
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import PreTrainedTokenizerBase
 
     from fusechat.settings import Where
     from fusechat.stages.train_settings import TrainingSettings
@@ -96,61 +103,94 @@ def train(job: Job) -> dict[str, Any]:
     """
     ranks = find_ranks(job.where)
     with without_bars(), repeatable(ranks.device, job.where.threads):
+        if job.settings.engine == "trl":
+            from fusechat.training.trl_engine import train_with_trl
+
+            return train_with_trl(job)
         return _train(job, ranks)
 
 
 def _train(job: Job, ranks: Ranks) -> dict[str, Any]:
+    finished = read_finished(job.folder, _run(job))
+    if finished is not None:
+        return finished
+    check_sharding(job.where.sharding, ranks)
     schedule = Schedule.of(job.settings, len(job.examples))
     checkpoints = Checkpoints(job.folder / "checkpoints", _run(job), job.settings.save_total_limit)
     reference = _read_reference(job, ranks)
     resumable = reference is not None or not job.settings.loss.needs_reference
     begun = checkpoints.newest() if resumable else None
+    ranks.agree(_seen(job, reference, begun))
     if ranks.main:
         checkpoints.prune() if begun else checkpoints.clear()
-    model = _load(job, begun.folder if begun else job.base, ranks)
-    engine = _engine(job, model, ranks)
+    planned = plan_memory(job, ranks)
+    planned.tell(job, ranks)
+    model = _load(job, begun, ranks, planned)
+    engine = make_engine(job, model, ranks)
+    if job.where.sharding != "none":
+        shard(engine, ranks, job.settings.dtype == "bfloat16")
+    planned.lead(engine)
     if reference is None and not resumable:
-        reference = _make_reference(job, engine, ranks)
+        reference = make_reference(job, engine, ranks)
+        reshard(engine)
     known = replace(job.sources, reference=reference)
     loop = _Loop(job, ranks, schedule, checkpoints, model, engine, known)
+    if begun is None:
+        confirm(
+            job, ranks, schedule=schedule, model=model, engine=engine, known=known, planned=planned
+        )
     try:
         loop.run(begun)
     finally:
         for observer in job.observers:
             observer.end()
-    return {
+    counts = {
         "steps": schedule.total,
         "epochs": job.settings.num_train_epochs,
         "final": loop.log.last_means(),
     }
+    if ranks.main:
+        write_finished(job.folder, _run(job), counts)
+    ranks.wait()
+    return counts
 
 
 def _run(job: Job) -> Any:
     return {"settings": job.identity, "seed": job.seed, "rows": rows_digest(job.examples)}
 
 
-def _load(job: Job, folder: Path, ranks: Ranks) -> PreTrainedModel:
-    return load_model(folder, ranks.device, job.settings.gradient_checkpointing)
+def _seen(job: Job, reference: torch.Tensor | None, begun: Checkpoint | None) -> dict[str, int]:
+    """What every rank must see alike before they begin."""
+    return {
+        "the rows and settings": int(digest(_run(job))[:15], 16),
+        "the reference": int(reference is not None),
+        "the newest checkpoint": begun.step if begun else 0,
+    }
 
 
-def _engine(job: Job, model: PreTrainedModel, ranks: Ranks) -> Engine:
-    autocast = mixed_precision(job.settings, ranks.device)
-    return PaddedEngine(model, job.settings.loss, ranks, job.where.micro_batch_size, autocast)
+def _load(job: Job, begun: Checkpoint | None, ranks: Ranks, planned: Planned) -> Any:
+    """The model to train, whole; where ranks will share it on the CPU, since one may not hold it.
+
+    Adapters go over the model that training began with, everything else is in the checkpoint.
+    """
+    import torch
+
+    lora, sharded = job.settings.lora, job.where.sharding != "none"
+    device = torch.device("cpu") if sharded else ranks.device
+    folder = begun.folder if begun and lora is None else job.base
+    model = load_model(folder, torch.device("cpu") if lora else device, planned.checkpointing)
+    if lora is None:
+        return model
+    adapted = add_adapters(model, lora, job.seed)
+    if begun:
+        load_adapters(adapted, begun.folder, job.base)
+    return adapted.to(device)
 
 
 def _read_reference(job: Job, ranks: Ranks) -> torch.Tensor | None:
     if not job.settings.loss.needs_reference:
         return None
     return read_reference(job.folder / "reference", job.examples, ranks.device)
-
-
-def _make_reference(job: Job, engine: Engine, ranks: Ranks) -> torch.Tensor:
-    job.progress.note("reference log-probabilities")
-    made = compute_reference(engine, job.examples, job.seed, job.settings.global_batch_size)
-    if ranks.main:
-        write_reference(job.folder / "reference", job.examples, made)
-    ranks.wait()
-    return made
 
 
 @dataclass
@@ -161,7 +201,8 @@ class _Loop:
     ranks: Ranks
     schedule: Schedule
     checkpoints: Checkpoints
-    model: PreTrainedModel
+    model: Any
+    """Of transformers, or such a one wrapped by PEFT."""
     engine: Engine
     known: Known
     _order: tuple[int, list[int]] = (-1, [])
@@ -187,9 +228,7 @@ class _Loop:
         for step in range(done + 1, self.schedule.total + 1):
             self._write(step, self._step(step))
             self.job.progress.advance()
-        if self.ranks.main:
-            publish(self.job.folder / "model", self._save_model, "train.model")
-        self.ranks.wait()
+        self._save_model()
 
     def _step(self, step: int) -> Line:
         rows = self._rows(step)
@@ -201,7 +240,9 @@ class _Loop:
         norm = self._clip()
         *sums, norm_value = [*result.sums.tolist(), float(norm)]
         line = step_means(result, len(rows), norm_value, sums)
-        refuse_non_finite(line, step, result, examples)
+        refuse_non_finite(
+            {"step": step, **line}, result, examples, ranks=self.ranks, folder=self.job.folder
+        )
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -210,10 +251,14 @@ class _Loop:
         return {"step": step, "epoch": epoch, "learning_rate": rate, **line}
 
     def _clip(self) -> torch.Tensor:
+        """Clip the gradient; its L2 norm over all parameters and ranks, before clipping."""
         import torch
 
         limit = self.job.settings.max_grad_norm or float("inf")
-        return torch.nn.utils.clip_grad_norm_(self.parameters, limit)
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        norm = whole_tensor(torch.nn.utils.get_total_norm(gradients))
+        torch.nn.utils.clip_grads_with_norm_(self.parameters, limit, norm)
+        return norm
 
     def _rows(self, step: int) -> list[int]:
         epoch, places = self.schedule.place(step)
@@ -223,16 +268,27 @@ class _Loop:
         return self._order[1][places]
 
     def _write(self, step: int, line: Line) -> None:
+        saves = self.schedule.saves(step)
         if self.ranks.main:
             self.log.append(line)
-            if self.schedule.saves(step):
-                self.checkpoints.save(step, self.model, self.job.tokenizer, self.optimizer)
-        if self.schedule.saves(step):
-            self.ranks.wait()
+        if saves:
+            weights = self._weights()
+            self.checkpoints.save(step, weights, self.job.tokenizer, self.optimizer, self.ranks)
         for observer in self.job.observers:
             observer.after(line)
-            if self.schedule.saves(step) or step == self.schedule.total:
+            if saves or step == self.schedule.total:
                 observer.saved(self.engine, step)
 
-    def _save_model(self, folder: Path) -> None:
-        save_model(folder, self.model, self.job.tokenizer)
+    def _weights(self) -> Weights:
+        reshard(self.engine)
+        sharded = self.job.where.sharding != "none"
+        return Weights.of(self.model, self.job.base, self.ranks, sharded)
+
+    def _save_model(self) -> None:
+        """Write `model/`, and where adapters were trained also `adapter/`."""
+        weights, tokenizer, folder = self._weights(), self.job.tokenizer, self.job.folder
+        if self.ranks.main:
+            if weights.adapters is not None:
+                publish(folder / "adapter", weights.write_adapters, "train.adapter")
+            publish(folder / "model", lambda place: weights.write(place, tokenizer), "train.model")
+        self.ranks.wait()

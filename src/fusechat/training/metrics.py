@@ -11,8 +11,10 @@ from typing import Any
 
 from fusechat.errors import TrainingError
 from fusechat.files import append_jsonl, read_jsonl, write_atomic
-from fusechat.training.engine import StepResult
+from fusechat.training.bad_batch import named, save_bad_batch
 from fusechat.training.examples import Example
+from fusechat.training.ranks import Ranks
+from fusechat.training.step import StepResult
 
 Line = dict[str, Any]
 
@@ -57,21 +59,39 @@ def step_means(result: StepResult, rows: int, grad_norm: float, sums: Sequence[f
 
 
 def refuse_non_finite(
-    line: Line, step: int, result: StepResult, examples: Sequence[Example]
+    line: Line,
+    result: StepResult,
+    examples: Sequence[Example],
+    *,
+    ranks: Ranks,
+    folder: Path,
 ) -> None:
-    """Raise `TrainingError` naming step and rows if the loss or the gradient is not finite."""
+    """Raise `TrainingError` naming step and rows if a step's loss or gradient is not finite.
+
+    `line`: with `step`, the same on every rank. The step's rows are saved in `folder`/`bad_batch`.
+    """
     if math.isfinite(line["loss"]) and math.isfinite(line["grad_norm"]):
         return
-    bad = [
-        examples[place].prompt_id
-        for places, losses in result.row_losses
-        for place, loss in zip(places, losses.tolist(), strict=True)
-        if not math.isfinite(loss)
-    ]
-    what = "loss" if bad else "gradient"
-    rows = bad or [example.prompt_id for example in examples]
-    more = f" and {len(rows) - 8} more" if len(rows) > 8 else ""
+    losses = _losses_of_all_ranks(result, len(examples), ranks)
+    bad = [e for e, loss in zip(examples, losses, strict=True) if not math.isfinite(loss)]
+    what = "gradient" if math.isfinite(line["loss"]) else "loss"
+    numbers = {name: str(line[name]) for name in ("loss", "grad_norm")}
+    saved = folder / "bad_batch"
+    if ranks.main:
+        save_bad_batch(folder, examples, {"what": what, "step": line["step"], **numbers}, losses)
+    ranks.wait()
     raise TrainingError(
-        f"the {what} of step {step} is not finite; rows (prompt ids): {', '.join(rows[:8])}{more}. "
-        "Look at those rows, lower learning_rate, or train in float32. No weights were changed."
+        f"the {what} of step {line['step']} is not finite; {named(bad or examples)}. The step's "
+        f"rows, token ids and losses are in {saved}. Look at those rows, lower learning_rate, or "
+        "train in float32. No weights were changed."
     )
+
+
+def _losses_of_all_ranks(result: StepResult, rows: int, ranks: Ranks) -> list[float]:
+    import torch
+
+    losses = torch.zeros(rows, dtype=torch.float64, device=ranks.device)
+    for places, own in result.row_losses:
+        losses[places] = own.double()
+    found: list[float] = ranks.sum_(losses).tolist()
+    return found

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from fusechat.errors import MissingExtraError, TrainingError
 from fusechat.faultpoints import reach
-from fusechat.files import sync_folder
+from fusechat.files import read_json, sync_folder
 
 if TYPE_CHECKING:
     import torch
@@ -25,8 +25,10 @@ def load_model(
 ) -> PreTrainedModel:
     """The model of a folder (or of a hub name in the local cache), in float32, dropout off.
 
-    Raises `TrainingError` where there is no model, `MissingExtraError` without transformers.
+    Raises `TrainingError` where there is no model, or an adapter of one; `MissingExtraError`
+    without transformers.
     """
+    _refuse_adapter(folder)
     try:
         import torch
         from safetensors import SafetensorError
@@ -45,6 +47,17 @@ def load_model(
         _checkpoint_gradients(model)
     moved: PreTrainedModel = model.to(device)
     return moved
+
+
+def _refuse_adapter(folder: Path) -> None:
+    config = folder / "adapter_config.json"
+    if config.is_file():
+        base = read_json(config).get("base_model_name_or_path")
+        raise TrainingError(
+            f"{folder} is no model but an adapter of {base or 'a model that it does not name'}. "
+            "Merge the two first (peft: PeftModel.from_pretrained(model, adapter)"
+            ".merge_and_unload().save_pretrained(folder)), and name that folder."
+        )
 
 
 def _checkpoint_gradients(model: PreTrainedModel) -> None:

@@ -1,6 +1,6 @@
 """What other models say of the rows: the frozen reference's and the sources' log-probabilities.
 
-The reference's are made once, by the policy's own path, before the first step.
+The reference's are made once, by the policy's own path, before the first step (`reference_pass`).
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fusechat.errors import TrainingError
 from fusechat.files import read_json, write_json
-from fusechat.training.batches import epoch_order
 from fusechat.training.examples import Example
 from fusechat.training.models import publish
 
 if TYPE_CHECKING:
     import torch
-
-    from fusechat.training.engine import Engine
 
 
 @dataclass(frozen=True)
@@ -41,31 +41,38 @@ class Known:
         return Known(*(None if tensor is None else tensor[wanted] for tensor in tensors))
 
 
-def compute_reference(
-    engine: Engine, examples: Sequence[Example], seed: int, batch: int
-) -> torch.Tensor:
-    """Nats, float64 `[rows, sides]`, by the very batches (of `batch` rows) of the first epoch.
+@dataclass(frozen=True)
+class Marks:
+    """By what a row's reference is known again in another unit: the same mark, the same value."""
 
-    So the policy's first step meets its reference bit for bit, and its loss is ln 2.
+    model: str
+    """Digest of the model that gave the values, and of how it was run."""
+    rows: NDArray[np.int64]
+    """`[rows]`, of a row's token ids."""
+    steps: NDArray[np.int64]
+    """`[rows]`, of its token ids and of all that went through the model with them: on a CPU, values
+    with the same mark have the same bits."""
+
+
+def write_reference(
+    folder: Path, examples: Sequence[Example], logps: torch.Tensor, marks: Marks | None = None
+) -> None:
+    """Write `logps` (nats, `[rows, sides]`) into `folder`, wholly or not at all.
+
+    Without `marks` no other unit takes the values over.
     """
     import torch
-
-    order = epoch_order(len(examples), seed, 0)
-    steps = [order[start : start + batch] for start in range(0, len(order), batch)]
-    parts = [engine.logps([examples[row] for row in step]) for step in steps]
-    made = torch.cat(parts)
-    out = torch.empty_like(made)
-    out[order] = made
-    return out
-
-
-def write_reference(folder: Path, examples: Sequence[Example], logps: torch.Tensor) -> None:
-    """Write `logps` (nats, `[rows, sides]`) into `folder`, wholly or not at all."""
     from safetensors.torch import save_file
 
+    tensors = {"logps": logps.cpu().contiguous()}
+    if marks is not None:
+        tensors["rows"] = torch.from_numpy(marks.rows)
+        tensors["steps"] = torch.from_numpy(marks.steps)
+
     def write(place: Path) -> None:
-        save_file({"logps": logps.cpu().contiguous()}, place / "logps.safetensors")
-        write_json(place / "rows.json", {"rows": rows_digest(examples)})
+        save_file(tensors, place / "logps.safetensors")
+        made = {} if marks is None else {"model": marks.model}
+        write_json(place / "rows.json", {"rows": rows_digest(examples), **made})
 
     publish(folder, write, "train.reference")
 
@@ -85,8 +92,14 @@ def read_reference(
         raise TrainingError(
             f"the reference log-probabilities in {folder} are of other rows. Remove that folder."
         )
+    journal_of(folder).unlink(missing_ok=True)  # of a run that was killed before it could do so
     found: torch.Tensor = load_file(folder / "logps.safetensors")["logps"]
     return found.to(device)
+
+
+def journal_of(folder: Path) -> Path:
+    """Where the values of a folder are kept while it is not whole yet."""
+    return folder.with_name(f"{folder.name}.jsonl")
 
 
 def rows_digest(examples: Sequence[Example]) -> str:
