@@ -3,8 +3,8 @@
 Run: `python benchmarks/training.py`; on a GPU: `--device cuda --config 1b`, or `8b`, `gemma2-9b`.
 
 All train the same random model on the same random rows. Losses and gradients of one step are
-compared first, ours with TRL's: where they differ, no ratio is printed and the exit code is 1. TRL's
-best settings are swept and printed. Then rounds are interleaved, each of the same steps: the
+compared first, ours with TRL's: where they differ, no ratio is printed and the exit code is 1.
+TRL's best settings are swept and printed. Then rounds are interleaved, each of the same steps: the
 reference's log-probabilities, forward, backward, clipping, AdamW. Ratios are medians over the
 rounds, with the smallest and the largest. On a CPU time is the process's CPU time, on a GPU wall
 time. `--json FILE` writes all numbers.
@@ -34,8 +34,6 @@ import trl
 from training_ours import Ours
 from training_peers import STOCK, Flags, Peer, padding_free, sweep
 from training_work import CONFIGS, Setup, flops, make_model, make_steps, useful_tokens
-
-from fusechat.training.examples import Example
 
 TOLERANCE = {torch.float32: (1e-4, 1e-4), torch.bfloat16: (2e-2, 1e-1)}
 """Largest relative difference of the loss, and of the gradient (L2), by how it is computed."""
@@ -130,7 +128,8 @@ class Race:
 def variants(race: Race) -> tuple[list[Variant], dict[str, Any]]:
     """Whom to race: TRL as it comes, at its best, in its padding-free mode; ours."""
     best, table = race.best(sweep(race.setup))
-    found = [Variant("TRL, defaults", race.peer, STOCK), Variant(f"TRL, best: {best}", race.peer, best)]
+    found = [Variant("TRL, defaults", race.peer, STOCK)]
+    found.append(Variant(f"TRL, best: {best}", race.peer, best))
     swept: dict[str, Any] = {"sweep": table}
     if race.setup.sides == 1:
         free, table = race.best(padding_free(race.setup))
@@ -142,7 +141,7 @@ def variants(race: Race) -> tuple[list[Variant], dict[str, Any]]:
 
 
 def agreement(race: Race, found: Sequence[Variant]) -> dict[str, Any]:
-    """How far ours is from TRL's, loss and gradient, by variant; and whether that is near enough."""
+    """How far ours is from TRL's, loss and gradient, by variant; whether that is near enough."""
     setup = race.setup
     half = setup.autocast or setup.dtype == torch.bfloat16
     allowed = TOLERANCE[torch.bfloat16 if half else torch.float32]
@@ -212,7 +211,8 @@ def shown(result: dict[str, Any], peak: float | None) -> str:
     lines = [f"**{result['name']}**, {result['config']}, {result['rows']} rows a step"]
     for name, away in agreed.items():
         if isinstance(away, dict):
-            lines.append(f"{name} and TRL: loss {away['loss']:.1e}, gradient {away['gradient']:.1e}")
+            off = f"loss {away['loss']:.1e}, gradient {away['gradient']:.1e}"
+            lines.append(f"{name}, away from TRL: {off}")
     if not agreed["agree"]:
         return "\n".join([*lines, f"They differ (allowed {agreed['allowed']}): no ratio."])
     fields = ["variant", "s per step", "rows/s", "tokens/s", "time / ours, median (min-max)"]
@@ -287,7 +287,8 @@ def main() -> int:
     transformers.utils.logging.set_verbosity_error()
     torch.set_num_threads(options.threads)
     peak = matrix_rate(torch.device(options.device))
-    where = torch.cuda.get_device_name() if peak else f"{platform.machine()}, {os.cpu_count()} cores"
+    here = f"{platform.machine()}, {os.cpu_count()} cores"
+    where = torch.cuda.get_device_name() if peak else here
     about = f"{where}, {options.threads} threads, torch {torch.__version__}, transformers "
     about += f"{transformers.__version__}, TRL {trl.__version__}"
     about += f", bf16 products {peak / 1e12:.0f} TFLOP/s" if peak else ""

@@ -85,7 +85,7 @@ class Setup:
 
 
 def make_model(setup: Setup, noise: float = 0.0) -> Any:
-    """The random model; with `noise` its weights differ a little, as a policy's from its reference."""
+    """The random model; `noise` moves its weights a little, as a policy's from its reference."""
     torch.manual_seed(setup.seed)
     shape = {
         "max_position_embeddings": 4096, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,

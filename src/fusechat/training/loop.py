@@ -147,6 +147,7 @@ def _train(job: Job, ranks: Ranks) -> dict[str, Any]:
     counts = {
         "steps": schedule.total,
         "epochs": job.settings.num_train_epochs,
+        **engine.counts(),
         "final": loop.log.last_means(),
     }
     if ranks.main:
