@@ -91,8 +91,10 @@ class Race:
         return time.process_time() - cpu, time.perf_counter() - wall
 
     def timed(self, variant: Variant) -> None:
-        """One round, kept in the variant."""
+        """One round, kept in the variant; on a GPU the first comes after another one."""
         if self.setup.device.type == "cuda":
+            if not variant.seconds:
+                self.round(variant)
             torch.cuda.reset_peak_memory_stats()
         cpu, wall = self.round(variant)
         variant.wall.append(wall)
@@ -111,7 +113,8 @@ class Race:
         for flags in candidates:
             variant = Variant(str(flags), self.peer, flags)
             try:
-                self.round(variant)  # warm
+                if self.setup.device.type == "cuda":
+                    self.round(variant)  # warm
                 cpu, wall = self.round(variant)
             except (torch.OutOfMemoryError, ValueError) as error:
                 table[variant.name] = type(error).__name__
@@ -171,14 +174,11 @@ def race_one(setup: Setup, options: argparse.Namespace) -> dict[str, Any]:
         return result
     found, swept = variants(race)
     draw = random.Random(0)
-    for number in range(options.rounds + 1):
+    for _ in range(options.rounds):
         order = list(found)
         draw.shuffle(order)
         for variant in order:
             race.timed(variant)
-            if number == 0:  # warm
-                variant.seconds.clear()
-                variant.wall.clear()
     return result | swept | {"variants": numbers(race, found)}
 
 
@@ -228,12 +228,20 @@ def shown(result: dict[str, Any], peak: float | None) -> str:
             useful, run = one["useful_flops_per_s"] / peak, one["flops_per_s"] / peak
             cells += [f"{useful:.2f} (run {run:.2f})", f"{one['peak_bytes'] / 1e9:.1f}"]
         lines.append("| " + " | ".join(cells) + " |")
+    for title, table in (("sweep", "sweep"), ("without padding", "padding_free")):
+        if table in result:
+            said = [f"{name}: {_seconds(value)}" for name, value in result[table].items()]
+            lines += ["", f"TRL, {title}, s for a round's steps: {'; '.join(said)}"]
     best = next(one for one in result["variants"] if one["name"].startswith("TRL, best: "))
     goal = GPU_GOAL if peak else GOALS.get(result["name"])
     if goal:
         met = "met" if best["ratio"] >= goal else "NOT met"
         lines += ["", f"Goal over TRL's best settings: {goal}x, {met}."]
     return "\n".join(lines)
+
+
+def _seconds(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.2f}"
 
 
 def matrix_rate(device: torch.device) -> float | None:

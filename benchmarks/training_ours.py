@@ -15,7 +15,7 @@ from fusechat.losses.sft import Sft
 from fusechat.packed.attention import choose
 from fusechat.packed.head import head_of
 from fusechat.training.engine import PackedEngine
-from fusechat.training.engines import BIN_TOKENS, BIN_TOKENS_ELSEWHERE
+from fusechat.training.engines import BIN_TOKENS
 from fusechat.training.examples import Example
 from fusechat.training.packed_model import PackedModel
 from fusechat.training.ranks import Ranks
@@ -27,20 +27,23 @@ class Ours:
 
     def __init__(self, setup: Setup, model: Any, reference: Any, tokens: int | None) -> None:
         self.setup, self.model, self.reference, self.tokens = setup, model, reference, tokens
+        self.engines: dict[bool, list[Any]] = {}
         self.loss = Sft() if setup.sides == 1 else LengthNormalizedDpo(beta=BETA)
 
     def use(self, share: bool) -> None:
         """Share each row's prompt or not, from here on."""
-        self.engine = self._engine(self.model, share)
-        self.before = self._engine(self.reference, share)
+        for model in (self.model, self.reference):
+            if model is not None:
+                model.gradient_checkpointing_disable()
+                model.eval()
+                model.set_attn_implementation("eager" if "gemma2" in self.setup.config else "sdpa")
+        if share not in self.engines:
+            models = (self.model, self.reference)
+            self.engines[share] = [m if m is None else self._engine(m, share) for m in models]
+        self.engine, self.before = self.engines[share]
 
-    def _engine(self, model: Any, share: bool) -> Any:
-        if model is None:
-            return None
+    def _engine(self, model: Any, share: bool) -> PackedEngine:
         setup = self.setup
-        model.gradient_checkpointing_disable()
-        model.eval()
-        model.set_attn_implementation("eager" if "gemma2" in setup.config else "sdpa")
         head = head_of(model, halved=setup.autocast)
         assert head is not None
         half = setup.autocast or setup.dtype == torch.bfloat16
@@ -49,7 +52,7 @@ class Ours:
         autocast = None
         if setup.autocast:
             autocast = partial(torch.autocast, setup.device.type, dtype=torch.bfloat16)
-        tokens = self.tokens or BIN_TOKENS.get(setup.device.type, BIN_TOKENS_ELSEWHERE)
+        tokens = self.tokens or BIN_TOKENS.get(setup.device.type, BIN_TOKENS["cuda"])
         module = PackedModel(model, head, backend, autocast)
         return PackedEngine(module, self.loss, Ranks(setup.device), tokens, share)
 

@@ -14,12 +14,15 @@ from fusechat.metrics.student import interval
 from fusechat.metrics.text import MARKS, direction, percent, points
 
 AVERAGE = "average"
+ROUNDING = 1e-9
+"""Differences of shares below this are equal."""
 METHOD = (
     "Mean over training seeds in percent, with Student's 95% interval of that mean; differences in "
     "points, paired by seed. Training seeds decide the order of rows (and on-policy responses); "
     "prompts, pool and test prompts are the same for all, so that intervals say how sure a result "
     "is for this pool and these test prompts, and nothing of others. Accuracies are strict: a "
-    "response that was cut or is empty is not solved. Where many differences stand, about one in "
+    "response that was cut or is empty is not solved. Without an interval: one seed, or seeds that "
+    "all agree. Where many differences stand, about one in "
     "twenty is marked by chance."
 )
 
@@ -60,16 +63,21 @@ def summarize(runs: Iterable[Mapping[str, Any]], methods: Sequence[str]) -> dict
         "against": against,
         "measures": measures,
         "methods": {
-            name: {m: _mean([by[s][m] for s in sorted(by) if m in by[s]]) for m in measures}
+            name: {
+                m: _mean([by[s][m] for s in sorted(by) if m in by[s]], len(by)) for m in measures
+            }
             for name, by in found.items()
         },
         "differences": {
-            name: {m: _mean(_paired(by, found[against], m)) for m in measures}
+            name: {
+                m: _mean(_paired(by, found[against], m), len(by.keys() & found[against].keys()))
+                for m in measures
+            }
             for name, by in found.items()
             if name != against
         },
         "added": {
-            name: {m: _mean(_paired(found[name], by, m)) for m in measures}
+            name: {m: _mean(_paired(found[name], by, m), len(by)) for m in measures}
             for name, by in before.items()
             if by
         },
@@ -95,10 +103,15 @@ def _paired(
     return [one[seed][measure] - other[seed][measure] for seed in both]
 
 
-def _mean(values: Sequence[float]) -> dict[str, Any]:
-    low, high = interval(values)
+def _mean(values: Sequence[float], expected: int) -> dict[str, Any]:
+    """Mean and interval; none where all values are equal, which tells nothing of their spread."""
+    spread = max(values) - min(values) if values else 0.0
+    low, high = interval(values) if spread > ROUNDING else (None, None)
     mean = statistics.fmean(values) if values else None
-    return {"mean": mean, "low": low, "high": high, "n": len(values), "values": list(values)}
+    return {
+        "mean": mean, "low": low, "high": high, "n": len(values), "expected": expected,
+        "values": list(values),
+    }  # fmt: skip
 
 
 def tables(found: Mapping[str, Any]) -> list[tuple[str, list[list[str]]]]:
@@ -175,17 +188,23 @@ def _head(measure: str) -> str:
 
 def _cell(entry: Mapping[str, Any]) -> str:
     if entry["low"] is None:
-        return percent(entry["mean"])
-    return f"{percent(entry['mean'])} ± {100 * (entry['high'] - entry['mean']):.1f}"
+        return percent(entry["mean"]) + _lacking(entry)
+    return (
+        f"{percent(entry['mean'])} ± {100 * (entry['high'] - entry['mean']):.1f}{_lacking(entry)}"
+    )
 
 
 def _gap(entry: Mapping[str, Any]) -> str:
-    if entry["mean"] is None:
-        return "–"
     if entry["low"] is None:
-        return points(entry["mean"])
+        return points(entry["mean"]) + _lacking(entry)
     half = 100 * (entry["high"] - entry["mean"])
-    return f"{MARKS[direction(entry)]} {points(entry['mean'])} ± {half:.1f}"
+    return f"{MARKS[direction(entry)]} {points(entry['mean'])} ± {half:.1f}{_lacking(entry)}"
+
+
+def _lacking(entry: Mapping[str, Any]) -> str:
+    """On how many seeds a number rests, where some lack it."""
+    known = 0 < entry["n"] < entry["expected"]
+    return f" ({entry['n']} of {entry['expected']})" if known else ""
 
 
 def _tokens(value: float | None) -> str:
