@@ -47,7 +47,7 @@ def test_a_full_disk_stops_without_a_traceback_and_the_run_goes_on_after(
         raise OSError(28, "No space left on device", "ws")
 
     with monkeypatch.context() as patch:
-        patch.setattr("fusechat.tables.os.fsync", full)
+        patch.setattr("fusechat.files.os.fsync", full)
         assert "No space left on device. All finished work is kept." in lab.run(code=1)
     lab.run()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator, Mapping
@@ -62,7 +63,7 @@ def check(options: argparse.Namespace) -> int:
     print(planned)
     if recipe.methods:
         print(f"methods: {', '.join(recipe.methods)}. All: fusechat compare {options.recipe}")
-    print(f"no faults. Next: fusechat run {options.recipe}{_workspace_flag(options)}")
+    print(f"no faults. Next: fusechat run {options.recipe}{_same_recipe(options)}")
     return 0
 
 
@@ -155,6 +156,13 @@ def _print_build(counts: Mapping[str, Any], unit: str = "build") -> None:
             f"{unit} {domain}: {found['prompts']} prompts, {made}"
             + (f"; dropped: {dropped}" if dropped else "")
         )
+
+
+def _same_recipe(options: argparse.Namespace) -> str:
+    """What a command about the same variant of a recipe needs, ready for a shell."""
+    method = f" --method {shlex.quote(options.method)}" if options.method else ""
+    changes = "".join(f" --set {shlex.quote(change)}" for change in options.set or ())
+    return method + changes + _workspace_flag(options)
 
 
 def _workspace_flag(options: argparse.Namespace) -> str:

@@ -65,7 +65,7 @@ Cells = tuple[Sequence[str], list[Sequence[str]]]
 
 
 def _pair_cells(candidates: Sequence[Mapping[str, Any]]) -> Cells:
-    heads = ("pairs", "ranked right", "loss", "margin")
+    heads = ("Held-out pairs", "Ranked right, %", "Loss", "Margin")
     return heads, [_pair_cell(one) for one in candidates]
 
 

@@ -146,7 +146,7 @@ def length_runs(looks: Sequence[Line]) -> Said | None:
         f"({looks[0].get('lengths_answer', math.nan):.0f} tokens then, "
         f"{last['lengths_answer']:.0f} now)."
     )
-    by_length = "length_normalized_dpo, which rewards no length"
+    by_length = "length_normalized_dpo, where the loss sums over tokens: sums reward length"
     pairs = "pairs whose sides are of like length (a tighter margin window)"
     return "length_runs", text, (by_length, pairs, *_MILDER[:2])
 
