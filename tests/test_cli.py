@@ -65,6 +65,8 @@ def test_check_shows_the_plan_and_the_next_command(
     out = printed(capsys, "check", TINY, "--workspace", tmp_path)
     assert out.startswith("new     prompts")
     assert f"no faults. Next: fusechat run {TINY} --workspace {tmp_path}" in out
+    changed = printed(capsys, "check", TINY, "--workspace", tmp_path, "--set", "seed=7")
+    assert f"Next: fusechat run {TINY} --set seed=7 --workspace {tmp_path}" in changed
     assert not list(tmp_path.iterdir()), "check wrote something"
 
 

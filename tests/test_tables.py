@@ -79,9 +79,7 @@ def test_a_failed_write_leaves_the_old_file(
 ) -> None:
     path = tmp_path / "f.json"
     write_atomic(path, b"old")
-    monkeypatch.setattr(
-        "fusechat.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError("full"))
-    )
+    monkeypatch.setattr("fusechat.files.os.fsync", lambda _: (_ for _ in ()).throw(OSError("full")))
     with pytest.raises(OSError, match="full"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old"

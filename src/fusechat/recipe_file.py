@@ -374,6 +374,7 @@ def _bare(hint: Any) -> Any:
 
 def near(name: str, known: Sequence[str]) -> str:
     """The name that was meant, or all that there are."""
+    known = [one for one in known if one != name]  # a key of other parts of the same place
     found = difflib.get_close_matches(name, known, 1)
     if found:
         return f"Did you mean '{found[0]}'?"

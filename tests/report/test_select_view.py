@@ -42,6 +42,7 @@ def test_the_states_stand_with_their_numbers_and_the_chosen_one_is_marked() -> N
     assert "beyond chance (95%)" in found.rule
     page = render(findings(chosen(PAIRS)))
     assert "Chosen checkpoint" in page
+    assert page.count(", <b>chosen</b>") == 1
     assert "&lt;because&gt; 512 held-out pairs tell." in page
 
 
