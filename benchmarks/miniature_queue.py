@@ -143,8 +143,7 @@ class Queue:
     def _start(self, task: _Task) -> _Child:
         log = self.experiment.out / "logs" / f"{task.name.replace(' ', '-')}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        # Without this folder: its math_verify.py would stand before the package of that name.
-        paths = os.pathsep.join(path for path in sys.path if path and Path(path) != JOB.parent)
+        paths = os.pathsep.join(path for path in sys.path if path)
         environment = os.environ | dict.fromkeys(THREADS, "1") | {"PYTHONPATH": paths}
         with log.open("ab") as errors:
             # Children end with the thread that starts them, so this must be the main one.

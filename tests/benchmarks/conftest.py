@@ -7,4 +7,4 @@ from pathlib import Path
 
 BENCHMARKS = str(Path(__file__).resolve().parents[2] / "benchmarks")
 if BENCHMARKS not in sys.path:
-    sys.path.append(BENCHMARKS)  # last: its math_verify.py must not stand before the package
+    sys.path.append(BENCHMARKS)

@@ -110,10 +110,10 @@ def math_judge(timeout: float, children: int) -> Iterator[MathJudge]:
     ) as pool:
         percent = pool.call(*_PERCENT)
         if percent.value != "equal":
+            why = percent.value or ": ".join(filter(None, (percent.reason, percent.details)))
             raise PartError(
-                "math_answer: math-verify does not say here that 10\\% is 10 "
-                f"({percent.value or percent.reason}), so its grades would be wrong. Install "
-                "the pinned packages: pip install 'fusechat[math]'"
+                f"math_answer: math-verify does not say here that 10\\% is 10 ({why}), so its "
+                "grades would be wrong. Install the pinned packages: pip install 'fusechat[math]'"
             )
         yield MathJudge(pool)
 

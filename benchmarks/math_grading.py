@@ -1,6 +1,6 @@
 """Grading mathematics against one-by-one math-verify, on real GSM8K solutions.
 
-    python benchmarks/math_verify.py POOL.jsonl [--problems 200] [--rounds 3]
+    python benchmarks/math_grading.py POOL.jsonl [--problems 200] [--rounds 3]
 
 POOL is `gsm8k_model_solutions.jsonl` of openai/grade-school-math: four solutions a problem,
 repeated five times here, so that each problem has 20 responses as in a pool of samples. The
@@ -26,8 +26,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-sys.path = [p for p in sys.path if Path(p or ".").resolve() != Path(__file__).resolve().parent]
-"""This file has the name of the package that it measures."""
 RESPONSES = 20
 VARIANTS = {
     "peer": "math-verify one by one, whole responses",
