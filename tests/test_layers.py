@@ -18,10 +18,11 @@ LAYERS = [
      "unit_contexts", "training_units", "training_checks", "on_policy_units",
      "on_policy_checks", "workers", "doctor",
      "forecast",
-     "methods", "method_runs"},
+     "methods", "method_runs", "evaluation_units", "evaluate_checks", "recipe_hints"},
     {"commands", "commands_grade", "commands_what_if", "commands_worker", "commands_serve",
      "commands_batch", "commands_doctor", "commands_plan", "commands_pool", "cli", "cli_more",
-     "__main__", "commands_compare"},
+     "__main__", "commands_compare", "commands_evaluate", "commands_score", "commands_data",
+     "commands_chat", "commands_lm_eval"},
 ]  # fmt: skip
 FAMILIES = {"sources", "annotators", "strategies", "tasks"}
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

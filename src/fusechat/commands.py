@@ -125,10 +125,15 @@ def _print_outcome(planned: Plan, options: argparse.Namespace) -> None:
         unit = "build" if table == "sft" else unit
         print(f"look at {what}: fusechat show {unit} --table {table}{_workspace_flag(options)}")
     if "evaluate/compare" in done:
+        _print_evaluation(done["evaluate/compare"])
+
+
+def _print_evaluation(folder: Path) -> None:
+    width = shutil.get_terminal_size((100, 24)).columns
+    if (folder / "metrics.json").exists():
         from fusechat.stages.evaluate import format_table
 
-        width = shutil.get_terminal_size((100, 24)).columns
-        print(format_table(read_json(done["evaluate/compare"] / "metrics.json"), width))
+        print(format_table(read_json(folder / "metrics.json"), width))
 
 
 def _print_texts(folder: Path, options: argparse.Namespace) -> None:

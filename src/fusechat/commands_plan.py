@@ -26,6 +26,8 @@ def plan(options: argparse.Namespace) -> int:
     """
     settings = _settings(options.set)
     recipe, _ = _read(options, settings, fetched=options.pilot is not None)
+    if options.pilot is not None and not recipe.prompts:
+        raise RecipeError([Fault("--pilot", "", "a recipe that only evaluates has no pilot.")])
     if options.pilot is not None and options.pilot < 2:
         raise RecipeError([Fault("--pilot", str(options.pilot), "needs 2 prompts or more.")])
     units = [unit.name for unit in make_plan(recipe, options.workspace).units]
@@ -33,9 +35,11 @@ def plan(options: argparse.Namespace) -> int:
     told = Options(stream=sys.stderr)
     if options.pilot is not None:
         _pilot(options, settings, recipe, cluster, told)
-    # The prompts are the run's own first unit: without them there is nothing to count.
-    only = Options(only="prompts", stream=sys.stderr)
-    planned = run_recipe(recipe, options.workspace, cluster=cluster, options=only).plan
+    planned = make_plan(recipe, options.workspace)
+    if recipe.prompts:
+        # The prompts are the run's own first unit: without them there is nothing to count.
+        only = Options(only="prompts", stream=sys.stderr)
+        planned = run_recipe(recipe, options.workspace, cluster=cluster, options=only).plan
     found = forecast(planned, cluster)
     if options.json:
         print(json.dumps(found.as_json(), indent=2))

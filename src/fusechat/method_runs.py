@@ -12,11 +12,11 @@ from typing import Any
 
 from fusechat.digests import digest
 from fusechat.errors import EmptyError, Fault, RecipeError, TooManyErrorsError, TrainingError
+from fusechat.evaluate_checks import evaluated_models
 from fusechat.files import read_json, write_atomic, write_json
 from fusechat.metrics import method_table
 from fusechat.planner import KEY_SHOWN, Plan, plan
 from fusechat.recipe import Cluster, Recipe, read_recipe, recipe_text
-from fusechat.recipe_checks import evaluated_models
 from fusechat.recipe_file import near
 from fusechat.runner import Options, run, run_folder
 
@@ -148,6 +148,9 @@ def _faults_of(path: Path, name: str, recipe: Recipe) -> Iterator[Fault]:
     model = MethodRun(name, 0, recipe, "").model
     if recipe.evaluate is None:
         yield Fault(str(path), key, "there is no evaluation to compare by. Add 'evaluate:'.")
+    elif not recipe.evaluate.tasks:
+        message = "methods are compared by 'evaluate.tasks', and there are none. Add some."
+        yield Fault(str(path), key, message)
     elif model not in evaluated_models(recipe):
         message = f"the model that it ends with, {model}, is not among evaluate.models. Add it."
         yield Fault(str(path), key, message)

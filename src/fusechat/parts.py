@@ -139,6 +139,10 @@ class Source(RowPart):
         """How many samples it can give to this prompt when asked for `wanted` (None: all)."""
         return 1 if wanted is None else wanted
 
+    def prefills(self) -> bool:
+        """Whether it goes on with an answer whose beginning is the prompt's last message."""
+        return False
+
     def unread(self) -> Iterable[UnreadableRow]:
         """Rows of its own data that hold no response; kept by the unit, with their reasons."""
         return ()
@@ -150,9 +154,8 @@ class Source(RowPart):
     def row_seed(self, seed: int, prompt: Prompt, index: int) -> int:
         """The seed of a row, from the recipe's seed and that row alone; 63 bits, none negative.
 
-        A part whose server seeds the choices of one request by counting up, or whose recipe
-        lists seeds, says so here. No two indices of a prompt may have one seed.
-        """
+        A part whose server counts seeds up within a request, or whose recipe lists them, says so
+        here. No two indices of a prompt may have one seed."""
         return int(digest([seed, self.digest(), prompt.id, index]), 16) >> 1
 
     def place_faults(self, where: Where) -> Iterator[str]:
@@ -186,7 +189,7 @@ class Strategy(Part):
 
     emits: ClassVar[RowType]
     mixes_sources: ClassVar[bool] = False
-    """Whether a pick needs responses of two sources, so that no source gives one alone."""
+    """Whether a pick needs responses of two sources."""
 
     def select(self, group: Group) -> Said:
         """The picks, at least one and of the kind of `emits`, or a refusal with its reason."""
@@ -199,10 +202,8 @@ class Strategy(Part):
         return self.select(replace(group, sources=(source,), responses=own))
 
     def select_all(self, groups: Groups) -> Selection:
-        """The same of many prompts at once, and of each source by itself; override it for speed.
-
-        Whatever it does, it must say what `select` says of each prompt.
-        """
+        """What `select` says of each of many prompts, and of each source by itself; override it
+        for speed."""
         return select_each(self, groups)
 
     def refusal_details(

@@ -16,18 +16,16 @@ from pydantic import BaseModel
 
 from fusechat.digests import digest
 from fusechat.errors import FusechatError
+from fusechat.evaluation_units import evaluation_entries, test_sets
 from fusechat.files import read_json
 from fusechat.on_policy_units import BUILD as ON_POLICY
 from fusechat.on_policy_units import judged_by, on_policy_entries, ready_sources, trained_names
-from fusechat.parts import Part, load_part
+from fusechat.parts import Part
 from fusechat.recipe import Recipe
-from fusechat.recipe_checks import evaluated_models
 from fusechat.records import Record, Response, Score, SourceLogp
 from fusechat.settings import settings_key
-from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
-from fusechat.stages.evaluate_settings import EvaluateTask
 from fusechat.stages.on_policy import before
-from fusechat.training_units import logp_entries, select_entries, unit_of
+from fusechat.training_units import logp_entries, select_entries
 
 Kind = Literal[
     "prompts",
@@ -42,6 +40,10 @@ Kind = Literal[
     "train_dpo",
     "candidates",
     "select",
+    "next_turn",
+    "judge_prompts",
+    "judge_again",
+    "verdicts",
     "compare",
 ]
 State = Literal["done", "partial", "stale", "new"]
@@ -181,6 +183,13 @@ Entry = tuple[str, Kind, Any, tuple[str, ...]]
 
 
 def _entries(recipe: Recipe) -> Iterator[Entry]:
+    if recipe.prompts:
+        yield from _fusion(recipe)
+    if recipe.evaluate is not None:
+        yield from evaluation_entries(recipe)
+
+
+def _fusion(recipe: Recipe) -> Iterator[Entry]:
     yield "prompts", "prompts", recipe.prompts, ()
     sources = ready_sources(recipe)
     samples = tuple(f"sample/{name}" for name in sources)
@@ -200,14 +209,13 @@ def _entries(recipe: Recipe) -> Iterator[Entry]:
         rules = before(recipe.build, trained_names(recipe))
         yield "build", "build", rules, ("prompts", *samples, *scores, *ledger)
     yield from _training(recipe)
-    if recipe.evaluate is not None:
-        yield from _evaluation(recipe)
 
 
 def _looked_for(recipe: Recipe) -> dict[str, Any]:
     """What the ledger looks for: the benchmarks that are named, and the recipe's own tests."""
     assert recipe.decontaminate is not None
-    own = recipe.evaluate.tasks if recipe.evaluate and recipe.decontaminate.evaluation else ()
+    evaluation = recipe.evaluate if recipe.decontaminate.evaluation else None
+    own = test_sets(evaluation) if evaluation else ()
     tasks = {task.name: {"part": task.task, "split": task.split} for task in own}
     return {"decontaminate": recipe.decontaminate, "tasks": tasks}
 
@@ -229,40 +237,6 @@ def _training(recipe: Recipe) -> Iterator[Entry]:
             yield entry
         yield "train/dpo", "train_dpo", {"model": model, "train": recipe.train.dpo}, inputs
         yield from select_entries(recipe, inputs)
-
-
-def _evaluation(recipe: Recipe) -> Iterator[Entry]:
-    assert recipe.evaluate is not None
-    gathered: list[str] = []
-    for task in recipe.evaluate.tasks:
-        top = f"evaluate/{task.name}"
-        prompts = PromptsEntry(part=task.task, split=task.split, take=task.take, domain=task.domain)
-        yield f"{top}/prompts", "prompts", {task.name: prompts}, ()
-        gathered.append(f"{top}/prompts")
-        annotator = AnnotatorEntry(part=task.grader())
-        for model in evaluated_models(recipe):
-            trained = unit_of(model)
-            entry = SourceEntry(part=_answering(recipe, model, task), samples=1)
-            needed = [f"{top}/prompts", *([trained] if trained else [])]
-            yield f"{top}/{model}/sample", "sample", entry, tuple(needed)
-            inputs = (f"{top}/prompts", f"{top}/{model}/sample")
-            yield f"{top}/{model}/annotate", "annotate", annotator, inputs
-            gathered += [f"{top}/{model}/sample", f"{top}/{model}/annotate"]
-    settings: dict[str, Any] = {"models": evaluated_models(recipe)}
-    if win_rates := {t.name: found for t in recipe.evaluate.tasks if (found := t.compared())}:
-        settings["win_rates"] = win_rates
-    yield "evaluate/compare", "compare", settings, tuple(gathered)
-
-
-def _answering(recipe: Recipe, model: str, task: EvaluateTask) -> Any:
-    """The source part with which a model answers a task: its own, sampled as `evaluate` says."""
-    assert recipe.evaluate is not None
-    sampling = recipe.evaluate.sampling(task)
-    if model in recipe.sources:
-        return recipe.sources[model].part.model_copy(update=sampling)
-    name = recipe.target.model if model == "target" and recipe.target else model
-    settings = {"use": "hf", "model": name, "dtype": recipe.evaluate.dtype, **sampling}
-    return load_part("sources", settings)
 
 
 def least_margin(recipe: Recipe, unit: str) -> float | None:

@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from fusechat.errors import Fault, RecipeError
 from fusechat.methods import Method
@@ -58,8 +65,9 @@ class Recipe(BaseModel):
     """Names the run's folder and its report."""
     seed: int = Field(default=42, ge=0)
     target: Target | None = None
-    prompts: dict[Name, PromptsEntry] = Field(min_length=1)
-    sources: dict[Name, SourceEntry] = Field(min_length=1)
+    prompts: dict[Name, PromptsEntry] = {}
+    sources: dict[Name, SourceEntry] = {}
+    """What is fused; a recipe without both only evaluates."""
     describe: DescribeSettings | None = None
     """What is said of the responses as texts; null: nothing."""
     decontaminate: DecontaminateSettings | None = None
@@ -73,6 +81,15 @@ class Recipe(BaseModel):
     max_error_share: float = Field(default=0.01, ge=0, le=1)
     """A unit with a larger share of failed rows stops."""
     _text: str = PrivateAttr(default="")
+
+    @model_validator(mode="after")
+    def _something_to_do(self) -> Recipe:
+        if bool(self.prompts) != bool(self.sources):
+            missing = "sources" if self.prompts else "prompts"
+            raise ValueError(f"'{missing}' is needed, and is not there, or is empty.")
+        if not self.prompts and self.evaluate is None:
+            raise ValueError("give 'prompts' and 'sources', or 'evaluate' with models of its own.")
+        return self
 
     @property
     def text(self) -> str:
@@ -106,16 +123,18 @@ class Cluster(BaseModel):
     units: dict[str, Where] = {}
 
     def where(self, unit: str) -> Where:
-        """The most specific entry for a unit: its name (without `@source`), its stage, or the
-        default."""
-        for name in (unit, unit.partition("@")[0], unit.split("/", maxsplit=1)[0]):
+        """The most specific entry for a unit: its name (without `@source`), `judge` of a judge's
+        answers, its stage, or the default."""
+        steps = unit.split("/")
+        judge = ["judge"] if steps[0] == "evaluate" and "judge" in steps[3:] else []
+        for name in (unit, unit.partition("@")[0], *judge, steps[0]):
             if name in self.units:
                 return self.units[name]
         return self.default
 
 
 STAGE_NAMES = ("prompts", "sample", "describe", "decontaminate", "annotate", "build",
-               "source_logps", "train", "select", "evaluate")  # fmt: skip
+               "source_logps", "train", "select", "evaluate", "judge")  # fmt: skip
 ENTRIES: dict[str, type[PromptsEntry | SourceEntry | AnnotatorEntry]] = {
     "prompts": PromptsEntry,
     "sources": SourceEntry,
@@ -245,11 +264,18 @@ def _part_faults(recipe: Recipe) -> Iterator[tuple[tuple[Any, ...], str]]:
             for key, message in _own_faults(held_out.part):
                 yield ("prompts", name, "decontaminate", "against", index, *key), message
     if recipe.evaluate is not None:
-        for index, task in enumerate(recipe.evaluate.tasks):
-            for key, message in _own_faults(task.task):
-                yield ("evaluate", "tasks", index, *key), message
-            for key, message in _own_faults(task.graded_by):
-                yield ("evaluate", "tasks", index, "graded_by", *key), message
+        for section in ("tasks", "benchmarks"):
+            for index, task in enumerate(getattr(recipe.evaluate, section)):
+                for key, message in _own_faults(task.task):
+                    yield ("evaluate", section, index, *key), message
+                for key, message in _own_faults(task.graded_by):
+                    yield ("evaluate", section, index, "graded_by", *key), message
+        judges: dict[tuple[str, ...], Part | None] = {("judge",): recipe.evaluate.judge}
+        judges |= {("judges", name): part for name, part in recipe.evaluate.judges.items()}
+        judges |= {("models", name): part for name, part in recipe.evaluate.own_models().items()}
+        for where, part in judges.items():
+            for key, message in _own_faults(part):
+                yield ("evaluate", *where, *key), message
     for stage in ("sft", "dpo"):
         settings = getattr(recipe.train, stage)
         for key, message in _own_faults(settings.loss if settings else None):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
+from fusechat.evaluate_checks import evaluate_faults
 from fusechat.local_models import model_faults
 from fusechat.on_policy_checks import on_policy_rule_faults, on_policy_source_faults
-from fusechat.on_policy_units import model_of, own_names
-from fusechat.parts import PartSettingsError, UnknownPartError, load_part, package_fault
+from fusechat.parts import package_fault
+from fusechat.recipe_hints import hint
 from fusechat.settings import model_fault
 from fusechat.stages.build_settings import EMITS, BuildSettings
 from fusechat.stages.decontaminate import benchmark_faults
@@ -21,9 +19,8 @@ from fusechat.training.trackers import tracker_faults
 from fusechat.training_checks import training_faults
 
 if TYPE_CHECKING:
-    from fusechat.parts import Loss, Task
+    from fusechat.parts import Loss
     from fusechat.recipe import Recipe
-    from fusechat.stages.evaluate_settings import EvaluateTask
 
 Found = tuple[tuple[Any, ...], str]
 TRAINED = ("train.sft", "train.dpo")
@@ -41,7 +38,7 @@ def cross_faults(recipe: Recipe) -> Iterator[Found]:
     yield from _build_faults(recipe, domains)
     yield from _train_faults(recipe)
     yield from training_faults(recipe)
-    yield from _evaluate_faults(recipe)
+    yield from evaluate_faults(recipe)
 
 
 def _domains(recipe: Recipe) -> set[str]:
@@ -55,7 +52,7 @@ def _prompt_faults(recipe: Recipe) -> Iterator[Found]:
             yield ("prompts", name, "domain"), message
         splits = entry.part.splits
         if entry.split is not None and len(splits) > 1 and entry.split not in splits:
-            message = f"there is no split '{entry.split}'. {_hint(entry.split, splits)}"
+            message = f"there is no split '{entry.split}'. {hint(entry.split, splits)}"
             yield ("prompts", name, "split"), message
 
 
@@ -63,7 +60,7 @@ def _sample_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
     for name, entry in recipe.sources.items():
         for domain in entry.samples if isinstance(entry.samples, dict) else ():
             if domain not in domains:
-                message = f"no prompts have the domain '{domain}'. {_hint(domain, domains)}"
+                message = f"no prompts have the domain '{domain}'. {hint(domain, domains)}"
                 yield ("sources", name, "samples", domain), message
         seeds = getattr(entry.part, "seeds", None)
         counts = entry.samples.values() if isinstance(entry.samples, dict) else [entry.samples]
@@ -102,7 +99,7 @@ def _annotator_faults(recipe: Recipe, domains: set[str]) -> Iterator[Found]:
     for name, entry in recipe.annotators.items():
         for domain in entry.domains or ():
             if domain not in domains:
-                message = f"no prompts have the domain '{domain}'. {_hint(domain, domains)}"
+                message = f"no prompts have the domain '{domain}'. {hint(domain, domains)}"
                 yield ("annotators", name, "domains"), message
 
 
@@ -181,94 +178,3 @@ def _target_faults(model: str) -> Iterator[str]:
         yield f"there is nothing at {model}. Give a model folder relative to the recipe."
     else:
         yield from model_faults(model, "chat")
-
-
-def _evaluate_faults(recipe: Recipe) -> Iterator[Found]:
-    if recipe.evaluate is None:
-        return
-    known = [*(["target"] if recipe.target else []), *recipe.sources]
-    known += [f"train.{stage}" for stage in ("sft", "dpo") if getattr(recipe.train, stage)]
-    own = own_names(recipe)
-    for index, name in enumerate(recipe.evaluate.models or ()):
-        if name not in known:
-            yield ("evaluate", "models", index), f"there is no model '{name}'. {_hint(name, known)}"
-        elif name in own:
-            message = f"'{name}' is the model '{model_of(recipe.sources[name])}'. Name that one."
-            yield ("evaluate", "models", index), message
-        elif name in recipe.sources and not hasattr(recipe.sources[name].part, "temperature"):
-            message = f"'{name}' cannot answer new prompts: it is no sampled model. Remove it."
-            yield ("evaluate", "models", index), message
-    if not (recipe.evaluate.models or _can_answer(recipe)):
-        message = "no model can be evaluated. Add a target, a training stage or an 'hf' source."
-        yield ("evaluate",), message
-    for index, task in enumerate(recipe.evaluate.tasks):
-        splits = task.task.splits
-        if len(splits) > 1 and task.split not in splits:
-            message = f"there is no split '{task.split}'. {_hint(task.split, splits)}"
-            yield ("evaluate", "tasks", index, "split"), message
-        for key, message in () if task.graded_by is not None else _grader_faults(task.task):
-            yield ("evaluate", "tasks", index, key), message
-        for where, message in _win_rate_faults(recipe, task):
-            yield ("evaluate", "tasks", index, *where), message
-
-
-def evaluated_models(recipe: Recipe) -> tuple[str, ...]:
-    """The models that are evaluated: those named, else all that can answer new prompts."""
-    assert recipe.evaluate is not None
-    if recipe.evaluate.models is not None:
-        return recipe.evaluate.models
-    trained = [f"train.{s}" for s in ("sft", "dpo") if getattr(recipe.train, s) is not None]
-    own = own_names(recipe)
-    sources = [
-        name
-        for name, entry in recipe.sources.items()
-        if hasattr(entry.part, "temperature") and name not in own
-    ]
-    return (*(["target"] if recipe.target else []), *trained, *sources)
-
-
-def _can_answer(recipe: Recipe) -> bool:
-    """Whether there is any model that can be asked the prompts of a task."""
-    own = [recipe.target, recipe.train.sft, recipe.train.dpo]
-    return any(own) or any(hasattr(e.part, "temperature") for e in recipe.sources.values())
-
-
-def _grader_faults(task: Task) -> Iterator[tuple[str, str]]:
-    """What is wrong with how a task says that it is graded."""
-    said = task.graded_by()
-    if said is None:
-        yield "graded_by", "the task does not say how it is graded. Add 'graded_by: {use: ...}'."
-        return
-    key = "grade" if hasattr(task, "grade") else "use"
-    if "use" not in said:
-        yield key, "say which annotator grades it: 'grade: {use: ...}'."
-        return
-    try:
-        for setting, message in load_part("annotators", said).faults():
-            yield key, f"{setting}: {message}"
-    except (UnknownPartError, PartSettingsError) as error:
-        yield key, str(error)
-
-
-def _win_rate_faults(recipe: Recipe, task: EvaluateTask) -> Iterator[Found]:
-    """A comparison with a model that does not answer, or that the task says wrongly."""
-    try:
-        found = task.compared()
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(step) for step in first["loc"])
-        message = f"the task's own compared() is wrong at '{place}': {first['msg']}. Mend it."
-        yield ("use",), message
-        return
-    models = evaluated_models(recipe)
-    if found is not None and found.against not in models:
-        key = ("win_rate", "against") if "win_rate" in task.model_fields_set else ("use",)
-        message = f"the evaluation has no model '{found.against}' to hold the others against."
-        yield key, f"{message} {_hint(found.against, models)}"
-
-
-def _hint(name: str, known: Collection[str] | Mapping[str, Any]) -> str:
-    near = difflib.get_close_matches(name, list(known), 1)
-    if near:
-        return f"Did you mean '{near[0]}'?"
-    return f"There are: {', '.join(sorted(known))}." if known else "There are none."

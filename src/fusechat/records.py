@@ -38,7 +38,8 @@ class Prompt(Record):
     id: str
     """Digest of the messages; the same messages are the same prompt in every set."""
     messages: tuple[Message, ...]
-    """The conversation so far; the last turn is the user's."""
+    """The conversation so far; the last turn is the user's, or the assistant's where the beginning
+    of its answer is given (a prefill)."""
     domain: str
     """Which build rule, samples and annotators apply, for example `math`."""
     answer: str | None = None
@@ -54,6 +55,8 @@ class Prompt(Record):
     """JSON: constraints that an answer can be checked against by rule."""
     turns: tuple[str, ...] | None = None
     """Later user turns of a multi-turn prompt."""
+    item: str | None = None
+    """What its publisher calls this item of a benchmark, such as `HumanEval/3`."""
     origin: str = ""
     """Name of the prompt set in the recipe."""
     licence: str = ""

@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 from fusechat.errors import FusechatError
 from fusechat.files import read_json
 from fusechat.planner import ROWWISE, Plan, Unit
-from fusechat.records import Demonstration, Dropped, Pair, Prompt, Record
+from fusechat.records import Demonstration, Dropped, Pair, Prompt, Record, Score
+from fusechat.stages.benchmark_units import Asked, Link
 from fusechat.stages.build_rows import dpo_row_type
 from fusechat.stages.decontaminate import Contaminated
 from fusechat.stages.describe_pairs import NearDuplicate
@@ -29,6 +30,8 @@ ROW_TYPES: dict[str, type[Record]] = {
     "near_duplicates": NearDuplicate,
     "removed": Contaminated,
     "reserved": Reserved,
+    "asked": Asked,
+    "links": Link,
 }
 
 
@@ -48,6 +51,8 @@ class UnitResult:
     def rows(self, table: str = "data") -> Iterator[Any]:
         """The rows of one of its tables (`data`, `sft`, `dpo`, `prompts`, `dropped`, ...)."""
         row_type = ROW_TYPES.get(table) or ROWWISE.get(self.unit.kind)
+        if self.unit.kind == "verdicts":
+            row_type = Score
         if table == "dpo":
             row_type = dpo_row_type(self.folder)
         elif table == "held_out":

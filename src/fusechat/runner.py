@@ -274,6 +274,10 @@ def _headline(unit: Unit, counts: Mapping[str, Any]) -> str:
         "train_dpo": ("rows", "steps"),
         "candidates": ("candidates",),
         "select": ("step",),
+        "next_turn": ("prompts",),
+        "judge_prompts": ("asked",),
+        "judge_again": ("asked",),
+        "verdicts": ("scores", "status"),
     }.get(unit.kind, ())
     parts = [f"{name} {counts[name]}" for name in shown if counts.get(name)]
     return ": " + ", ".join(parts) if parts else ""
@@ -315,6 +319,10 @@ STAGES: Mapping[str, Callable[[UnitContext], dict[str, Any]]] = {
     "train_dpo": _train("train_dpo"),
     "candidates": _stage("select_candidates", "write_candidates"),
     "select": _stage("select", "select"),
+    "next_turn": _stage("next_turn", "next_turn"),
+    "judge_prompts": _stage("judging", "judge_prompts"),
+    "judge_again": _stage("judging", "judge_again"),
+    "verdicts": _stage("judging", "verdicts"),
     "compare": _stage("evaluate", "compare"),
 }
 

@@ -108,7 +108,7 @@ TRAINED_BY = {"train.sft": "train/sft", "train.dpo": "select/dpo"}
 CONTENT, MODEL, SPEED, ELSEWHERE = _Content(), _Model(), _Speed(), _Elsewhere()
 
 
-def _resolve(value: Any, info: ValidationInfo) -> Any:
+def resolve_path(value: Any, info: ValidationInfo) -> Any:
     base = (info.context or {}).get("base") or Path.cwd()
     if isinstance(value, str) and not Path(value).is_absolute():
         return str((Path(base) / value).resolve())
@@ -118,7 +118,7 @@ def _resolve(value: Any, info: ValidationInfo) -> Any:
 def _resolve_model(value: Any, info: ValidationInfo) -> Any:
     if not isinstance(value, str) or value in PLANNED_MODELS:
         return value
-    resolved = _resolve(value, info)
+    resolved = resolve_path(value, info)
     if value.startswith((".", "/", "~")) or Path(resolved).exists():
         return resolved
     snapshot = hub_snapshot(value)
@@ -126,7 +126,7 @@ def _resolve_model(value: Any, info: ValidationInfo) -> Any:
 
 
 def _resolve_if_there(value: Any, info: ValidationInfo) -> Any:
-    resolved = _resolve(value, info)
+    resolved = resolve_path(value, info)
     there = isinstance(resolved, str) and Path(resolved).exists()
     return resolved if there or str(value).startswith((".", "/", "~")) else value
 
@@ -143,7 +143,7 @@ def hub_snapshot(name: str) -> Path | None:
     return snapshot if snapshot.is_dir() else None
 
 
-ContentPath = Annotated[str, BeforeValidator(_resolve), CONTENT]
+ContentPath = Annotated[str, BeforeValidator(resolve_path), CONTENT]
 """A file or folder, relative to the recipe, or without one to the current folder; keyed by its
 content."""
 ModelName = Annotated[str, BeforeValidator(_resolve_model), CONTENT, MODEL]

@@ -51,7 +51,7 @@ def made_tables(folder: Path) -> dict[str, dict[str, Any]]:
         if path.is_dir() and shards(path):
             info = table_info(path)
             out[path.name] = {"rows": info.rows, "digest": info.digest}
-        elif path.name in ("model", "metrics.json", "metrics.jsonl"):
+        elif path.name in ("model", "metrics.json", "metrics.jsonl", "benchmarks.json"):
             out[path.name] = {"digest": digest_path(path)}
     return out
 

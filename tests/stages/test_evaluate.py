@@ -158,7 +158,7 @@ def test_an_entry_of_tasks_takes_the_parts_own_settings_beside_its_own(tmp_path:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"tasks": [], "models": None}, "at least 1 item"),
+        ({"tasks": [], "models": None}, "name at least one task"),
         ({"tasks": [{"use": "filse", "path": "x"}]}, "Did you mean 'files'"),
         ({"tasks": [{"use": "files", "path": "x"}] * 2}, "'files' is there twice"),
         ({"models": ["target", "target"]}, "'target' is there twice"),

@@ -96,8 +96,8 @@ class Lineage:
         """The evaluation; None where it is not done."""
         if "evaluate/compare" not in self.manifests:
             return None
-        found: Mapping[str, Any] = read_json(self.folders["evaluate/compare"] / "metrics.json")
-        return found
+        path = self.folders["evaluate/compare"] / "metrics.json"
+        return read_json(path) if path.exists() else None
 
 
 def lineage(run_folder: Path, workspace: Path) -> Lineage:

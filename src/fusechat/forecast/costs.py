@@ -8,6 +8,7 @@ from typing import Any
 
 from fusechat.budget import price_of
 from fusechat.forecast.estimate import Estimate, Stratum, across, total, wilson
+from fusechat.forecast.evaluation import EvaluationLine, evaluation_lines
 from fusechat.forecast.held import prompts_of, sample_units
 from fusechat.forecast.known import known_measures, measured_units
 from fusechat.forecast.measures import RowMeasure, YieldMeasure, domains_of
@@ -67,6 +68,7 @@ class Forecast:
     yields: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     """Domain -> prompts, and expected `sft` and `dpo` prompts with their intervals."""
     yields_from: str = ""
+    evaluation: tuple[EvaluationLine, ...] = ()
     training: tuple[TrainingPlan, ...] = ()
     """Memory and time of the training units, beside the table: they are computed, not measured."""
     left_out: tuple[str, ...] = ()
@@ -89,6 +91,7 @@ class Forecast:
             "units": [line.as_json() for line in self.lines],
             "total": totals,
             "yield": {"measured": self.yields_from, "domains": self.yields},
+            "evaluation": [one.as_json() for one in self.evaluation],
             "training": [one.as_json() for one in self.training],
             "not_forecast": list(self.left_out),
             "interval": "95%, over prompts",
@@ -104,6 +107,9 @@ def _counts(line: Line, name: str) -> bool:
 
 def forecast(plan: Plan, cluster: Cluster) -> Forecast:
     """What is still to do, and what that takes. The plan's prompts must be done."""
+    evaluation = evaluation_lines(plan, cluster)
+    if not plan.recipe.prompts:
+        return Forecast((), evaluation=evaluation)
     known = known_measures(plan)
     rows: dict[str, Rows] = {unit.name: responses_to_do(plan, unit) for unit in sample_units(plan)}
     for unit in plan.units:
@@ -120,12 +126,18 @@ def forecast(plan: Plan, cluster: Cluster) -> Forecast:
     yields = _yields(domains, built) if built is not None else {}
     training = training_plans(plan, cluster, yields)
     counted = {line.unit for line in lines} | {one.unit for one in training} | {"prompts"}
+    benchmarks = [f"evaluate/{line.what}/" for line in evaluation]
     return Forecast(
         tuple(lines),
         yields,
         built.origin if built is not None else "",
+        evaluation,
         training,
-        tuple(unit.name for unit in plan.units if unit.name not in counted),
+        tuple(
+            unit.name
+            for unit in plan.units
+            if unit.name not in counted and not unit.name.startswith(tuple(benchmarks))
+        ),
     )
 
 

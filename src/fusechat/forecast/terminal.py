@@ -8,6 +8,7 @@ from typing import Any
 
 from fusechat.forecast.costs import Forecast, Line
 from fusechat.forecast.estimate import Estimate
+from fusechat.forecast.evaluation import foot as evaluation_foot
 
 COLUMNS = ("unit", "rows", "to do", "tokens in", "tokens out", "time", "GPU hours", "cost", "disk")
 NOT_LINEAR = (
@@ -19,6 +20,8 @@ NOT_LINEAR = (
 
 def table(forecast: Forecast) -> str:
     """All that a user wants to see of a forecast."""
+    if not forecast.lines:
+        return "\n".join(evaluation_foot(forecast.evaluation)) or "there is nothing to plan."
     totals = forecast.totals()
     rows = [COLUMNS, *(_row(line) for line in forecast.lines), _total_row(forecast.lines, totals)]
     return "\n".join(
@@ -26,6 +29,7 @@ def table(forecast: Forecast) -> str:
             *_aligned(rows),
             *_line_notes(forecast.lines),
             *_yield_lines(forecast.yields, forecast.yields_from),
+            *evaluation_foot(forecast.evaluation),
             *(line for one in forecast.training for line in one.lines()),
             *_foot(forecast, totals),
         ]

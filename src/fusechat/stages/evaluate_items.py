@@ -31,6 +31,13 @@ class ItemResult(Record):
     """Of the response's text; None where there is no response."""
     score: float | None = None
     """What the annotator gave the response, on its own scale; None where it gave none."""
+    turn: int = 1
+    group: str = ""
+    """Category of a benchmark's item."""
+    item: str = ""
+    """What the benchmark's publisher calls it."""
+    profile: str = ""
+    """Whose grading, where a benchmark is graded in two ways; empty: the main one."""
 
     @property
     def verdict(self) -> acc.Verdict:
@@ -110,7 +117,7 @@ def _item(
             task=task, model=model, prompt_id=prompt_id, outcome="error", reason="no response"
         )
     score = scores.get(response.id)
-    outcome, value, reason = _outcome(response, score)
+    outcome, value, reason = outcome_of(response, score)
     failed = response.finish == "error"
     return ItemResult(
         task=task, model=model, prompt_id=prompt_id, outcome=outcome, value=value, reason=reason,
@@ -119,7 +126,7 @@ def _item(
     )  # fmt: skip
 
 
-def _outcome(response: Response, score: Score | None) -> tuple[acc.Outcome, float | None, str]:
+def outcome_of(response: Response, score: Score | None) -> tuple[acc.Outcome, float | None, str]:
     """The outcome, value and reason of one response.
 
     A failed request is nobody's answer and an annotator's failure nobody's fault: both are

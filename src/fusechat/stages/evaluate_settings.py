@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic.functional_validators import BeforeValidator
 
 from fusechat.local_models import Dtype
-from fusechat.parts import Annotator, AnnotatorPart, TaskPart, load_part
+from fusechat.parts import SPEED, Annotator, AnnotatorPart, Source, SourcePart, TaskPart, load_part
+from fusechat.settings import resolve_path
+from fusechat.tasks._benchmark import Benchmark, Family, Profile
+
+FOURTEEN = (
+    "alpaca_eval_2", "arena_hard", "mt_bench", "align_bench", "gsm8k", "math", "amc23",
+    "live_bench", "mmlu_pro", "mmlu_redux", "gpqa_diamond", "humaneval", "mbpp", "live_code_bench",
+)  # fmt: skip
+"""The benchmarks of FuseChat-3.0, in the order of its table."""
 
 
 class WinRate(BaseModel):
@@ -76,31 +85,106 @@ class EvaluateTask(BaseModel):
         return {"name": str(value["use"]).rpartition(":")[2], **own, "task": part}
 
 
+def _by_form(value: Any) -> str:
+    return "named" if isinstance(value, Mapping) else "listed"
+
+
+def _sources(value: Any) -> Any:
+    """A model alone is one that runs here."""
+    if not isinstance(value, Mapping):
+        return value
+    return {
+        name: {"use": "hf", "model": one} if isinstance(one, str) else one
+        for name, one in value.items()
+    }
+
+
+Models = Annotated[
+    Annotated[tuple[str, ...], Tag("listed")] | Annotated[dict[str, SourcePart], Tag("named")],
+    Discriminator(_by_form),
+]
+
+
 class EvaluateSettings(BaseModel):
     """The recipe's `evaluate`: which models answer which tasks, and how they are sampled."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tasks: tuple[EvaluateTask, ...] = Field(min_length=1)
-    models: tuple[str, ...] | None = None
+    tasks: tuple[EvaluateTask, ...] = ()
+    benchmarks: tuple[EvaluateTask, ...] = ()
+    """Published benchmarks: `all` (those of FuseChat-3.0), or names and entries as under `tasks`.
+    Prompts, decoding and grading are the paper's; one whose data are not there is skipped, with
+    the reason."""
+    models: Annotated[Models | None, BeforeValidator(_sources)] = None
     """`target`, `train.sft`, `train.dpo` or names of sources; all that the recipe has where not
-    given."""
+    given. Or any models by names of their own: `{base: org/name, ours: {use: endpoint, ...}}`."""
     max_new_tokens: int = Field(default=2048, ge=1)
     """A response is cut here, and a cut response counts as not solved in the strict reading."""
     temperature: float = Field(default=0.0, ge=0.0)
     dtype: Dtype = "auto"
     """Number format of the target, before and after training; a source answers in its own."""
+    data_dir: Annotated[str | None, BeforeValidator(resolve_path), SPEED] = None
+    """Folder of the benchmarks' files (docs/benchmarks-14.md)."""
+    take: int | None = Field(default=None, ge=1)
+    """At most so many prompts of each benchmark; its rows are then no whole benchmarks."""
+    judge: SourcePart | None = None
+    """What judges, such as `{use: endpoint, model: gpt-4-1106-preview, base_url: ...}`; without one
+    the judged benchmarks are skipped."""
+    judges: dict[str, SourcePart] = {}
+    """Judges of single benchmarks, by name, in the place of `judge`."""
+    profile: Profile = "paper"
+    """Whose grading heads the table: FuseChat-3.0's, or the robust one. The other stands beside."""
+    family: Family | None = None
+    """Whose prompts and decoding are used; without it the family of the first model."""
 
     def sampling(self, task: EvaluateTask) -> dict[str, Any]:
-        """How a task's prompts are answered: `temperature` and `max_new_tokens`."""
-        return {
-            name: getattr(self if getattr(task, name) is None else task, name)
+        """How a task's prompts are answered: `temperature`, `max_new_tokens`, and what else a
+        benchmark's paper says."""
+        own = {
+            name: value
             for name in ("temperature", "max_new_tokens")
+            if (value := getattr(task, name)) is not None
         }
+        if isinstance(task.task, Benchmark):
+            return task.task.decoding() | own
+        return {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens} | own
+
+    def everything(self) -> tuple[EvaluateTask, ...]:
+        """All tasks, the benchmarks last."""
+        return (*self.tasks, *self.benchmarks)
+
+    def judge_of(self, task: EvaluateTask) -> Source | None:
+        """What judges a task's responses; None where nothing is given."""
+        return self.judges.get(task.name, self.judge)
+
+    def model_names(self) -> tuple[str, ...] | None:
+        """The models that are named; None where all are meant."""
+        return None if self.models is None else tuple(self.models)
+
+    def own_models(self) -> Mapping[str, Source]:
+        """The models that stand here, and nowhere else in the recipe."""
+        return self.models if isinstance(self.models, Mapping) else {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _benchmark_entries(cls, value: Any) -> Any:
+        """Names become entries, and what is said for all of them is said of each."""
+        asked = value.get("benchmarks") if isinstance(value, Mapping) else None
+        if asked == "all":
+            asked = list(FOURTEEN)
+        if not isinstance(asked, (list, tuple)):
+            return value
+        common = {name: value[name] for name in ("data_dir", "take") if value.get(name) is not None}
+        entries = [{"use": one} if isinstance(one, str) else one for one in asked]
+        found = [{**common, **one} if isinstance(one, Mapping) else one for one in entries]
+        return {**value, "benchmarks": found}
 
     @model_validator(mode="after")
     def _names_differ(self) -> EvaluateSettings:
-        for what, names in (("task", [t.name for t in self.tasks]), ("model", self.models or ())):
+        if not self.everything():
+            raise ValueError("name at least one task, or 'benchmarks: all'.")
+        models = self.model_names() or ()
+        for what, names in (("task", [t.name for t in self.everything()]), ("model", models)):
             twice = sorted(name for name, n in Counter(names).items() if n > 1)
             if twice:
                 raise ValueError(
@@ -108,4 +192,7 @@ class EvaluateSettings(BaseModel):
                     if what == "task"
                     else f"the model '{twice[0]}' is there twice. Name each model once."
                 )
+        for task in self.benchmarks:
+            if not isinstance(task.task, Benchmark):
+                raise ValueError(f"'{task.name}' is no published benchmark. Put it under 'tasks'.")
         return self

@@ -19,6 +19,7 @@ from fusechat.errors import EmptyError, PartError, TooManyErrorsError
 from fusechat.executors.rows import JobResult, RowJob, notes_of, run_job
 from fusechat.parts import UnreadableRow
 from fusechat.records import Dropped, Record, Response, Score, SourceLogp
+from fusechat.stages.benchmark_units import JUDGE
 from fusechat.stages.candidates import Candidates, Requests
 from fusechat.stages.context import UnitContext
 from fusechat.stages.entries import AnnotatorEntry, LogpsEntry, SourceEntry
@@ -160,8 +161,11 @@ def _holds_prompts(unit: str) -> bool:
 
 
 def _source_name(context: UnitContext) -> str:
-    """The source, or in an evaluation the model."""
-    return context.name.split("/")[-1 if context.name.startswith("sample/") else -2]
+    """The source, or in an evaluation the model, or its judge."""
+    steps = context.name.split("/")
+    if steps[0] == "evaluate":
+        return JUDGE if JUDGE in steps[3:] else steps[2]
+    return steps[-1 if steps[0] == "sample" else -2]
 
 
 def _both(dropped: Iterator[Dropped], unread: list[Dropped]) -> Iterator[Dropped]:
