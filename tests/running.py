@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-KEPT = (".parquet", ".safetensors", "metrics.json", "metrics.jsonl")
+KEPT = (".parquet", ".safetensors", "metrics.json", "metrics.jsonl", "benchmarks.json")
 
 
 def results(workspace: Path) -> dict[str, bytes]:

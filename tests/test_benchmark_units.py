@@ -135,7 +135,7 @@ def test_every_sample_counts_in_an_items_value(tmp_path: Path) -> None:
     result = ran(tmp_path, benchmarks=[SUMS], models=models)
     assert len(rows_of(result, "evaluate/sums/base/sample", Response)) == 8
     robust = [item for item in items_of(result, "base") if item.profile == ""]
-    # The samples say "the answer is 0" and "1": one of two is right at the items 0 and 1, none at 2, 3.
+    # The samples say "the answer is 0" and "1": of two, one is right at 0 and 1, none at 2 and 3.
     assert [item.value for item in robust] == [0.5, 0.5, 0.0, 0.0]
 
 
@@ -144,8 +144,18 @@ def test_decoding_is_the_benchmarks_and_what_a_source_lacks_is_told(tmp_path: Pa
     texts = [row.text for row in rows_of(result, "evaluate/sums/base/sample", Response)]
     assert texts[0] == "a a a T=0.2 n=1 i=0"
     settings = plan(result.plan.recipe, tmp_path / "workspace")["evaluate/compare"].settings
-    notes = " ".join(settings["benchmarks"]["sums"]["notes"])
-    assert "base has no setting for top_p" in notes
+    unlike = settings["benchmarks"]["sums"]["unlike"]
+    assert "base has no setting for top_p" in unlike
+
+
+def test_a_bound_of_the_recipe_holds_for_benchmarks_and_is_told(tmp_path: Path) -> None:
+    result = ran(tmp_path, benchmarks=[SUMS], max_new_tokens=3)
+    said = result.plan["evaluate/compare"].settings["benchmarks"]["sums"]
+    assert "max_new_tokens is 3, and 7 in the paper" in said["unlike"]
+    assert result.plan["evaluate/sums/base/sample"].settings.part.max_new_tokens == 3
+    wider = recipe_in(tmp_path, benchmarks=[SUMS], max_new_tokens=99)
+    unit = plan(fusechat.load_recipe(wider))["evaluate/sums/base/sample"]
+    assert unit.settings.part.max_new_tokens == 7
 
 
 def test_an_answer_is_begun_only_where_every_model_goes_on_with_it(tmp_path: Path) -> None:

@@ -61,10 +61,19 @@ def check(options: argparse.Namespace) -> int:
         print(json.dumps({"recipe": recipe.name, "units": rows}, indent=2))
         return 0
     print(planned)
+    _print_skipped(planned)
     if recipe.methods:
         print(f"methods: {', '.join(recipe.methods)}. All: fusechat compare {options.recipe}")
     print(f"no faults. Next: fusechat run {options.recipe}{_same_recipe(options)}")
     return 0
+
+
+def _print_skipped(planned: Plan) -> None:
+    """The benchmarks that would not be run, with the mend."""
+    settings = next((unit.settings for unit in planned.units if unit.kind == "compare"), None)
+    for name, said in (settings or {}).get("benchmarks", {}).items():
+        if said["skipped"] is not None:
+            print(f"skipped: {name}: {said['skipped']}")
 
 
 def _check_methods(options: argparse.Namespace, recipe: Recipe) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,7 +91,9 @@ def answering(recipe: Recipe, model: str, sampling: Mapping[str, Any]) -> Source
         known = {name: v for name, v in sampling.items() if name in type(part).model_fields}
         return part.model_copy(update=known)
     name = recipe.target.model if model == "target" and recipe.target else model
-    settings = {"use": "hf", "model": name, "dtype": evaluation.dtype}
+    settings = {
+        "use": "hf", "model": name, "dtype": evaluation.dtype, "context": evaluation.context,
+    }  # fmt: skip
     known = {name: v for name, v in sampling.items() if name in type(_hf()).model_fields}
     found = load_part("sources", settings | known)
     assert isinstance(found, Source)
@@ -129,31 +131,32 @@ class _Row:
     asked: EvaluateTask
     task: Benchmark
     judge: Source | None
-    notes: tuple[str, ...]
     skipped: str | None
+    unlike: tuple[str, ...]
+    """How the models are asked otherwise than the paper has it."""
 
     @classmethod
     def of(cls, recipe: Recipe, asked: EvaluateTask) -> _Row:
         evaluation = recipe.evaluate
         assert evaluation is not None
         assert isinstance(asked.task, Benchmark)
-        task, notes = asked.task.model_copy(update={"family": family_of(recipe)}), []
+        task = asked.task.model_copy(update={"family": family_of(recipe)})
         judge = evaluation.judge_of(asked) if isinstance(task, JudgedBenchmark) else None
         skipped = task.missing()
         if skipped is None and isinstance(task, JudgedBenchmark) and judge is None:
             skipped = "no judge is given. Add 'judge: {use: endpoint, model: ..., base_url: ...}'."
-        sources = {m: answering(recipe, m, {}) for m in evaluated_models(recipe)}
+        sources = {model: answering(recipe, model, {}) for model in evaluated_models(recipe)}
+        unlike: list[str] = []
         if "prefill" in type(task).model_fields:
             without = [model for model, part in sources.items() if not part.prefills()]
             if without:
                 task = task.model_copy(update={"prefill": False})
-                notes.append(
-                    "no answer is begun for the models (assistant prefill), since the servers of "
-                    f"{', '.join(without)} are not known to go on with one."
+                unlike.append(
+                    f"no answer is begun for the models: {', '.join(without)} cannot go on with one"
                 )
-        row = cls(recipe, asked, task, judge, (), skipped)
-        notes += [] if skipped else [*task.notes(), *row._unlike(sources)]
-        return cls(recipe, asked, task, judge, tuple(notes), skipped)
+        row = cls(recipe, asked, task, judge, skipped, ())
+        unlike += [] if skipped else row._unlike(sources)
+        return replace(row, unlike=tuple(unlike))
 
     def said(self) -> dict[str, Any]:
         """What evaluate/compare gets to know."""
@@ -163,7 +166,8 @@ class _Row:
             "take": self.asked.take,
             "skipped": self.skipped,
             "judge": self.judge.served_model() if self.judge and judged else None,
-            "notes": list(self.notes),
+            "notes": [] if self.skipped else self.task.notes(),
+            "unlike": list(self.unlike),
             "settings": {} if self.skipped else self._hashes(),
         }
 
@@ -246,12 +250,16 @@ class _Row:
         return found
 
     def _unlike(self, sources: Mapping[str, Source]) -> Iterator[str]:
-        """What the models' sources have no setting for."""
+        """Settings that are not the paper's, and those that a source does not have."""
         assert self.recipe.evaluate is not None
+        paper = self.task.decoding()
         asked = self.recipe.evaluate.sampling(self._settled())
+        for name, value in asked.items():
+            if value != paper.get(name):
+                yield f"{name} is {value}, and {paper.get(name)} in the paper"
         for model, part in sources.items():
             if missing := [name for name in asked if name not in type(part).model_fields]:
-                yield f"{model} has no setting for {', '.join(missing)}, so it is sampled without."
+                yield f"{model} has no setting for {', '.join(missing)}"
 
 
 def _how(part: Source) -> Any:

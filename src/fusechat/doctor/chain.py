@@ -10,6 +10,7 @@ from typing import Any
 
 from fusechat import chat
 from fusechat.doctor import dates, licensing, room, sampling, templates, tokens
+from fusechat.doctor.benchmarks import of_benchmarks
 from fusechat.doctor.findings import COULD_NOT_LOOK, Examination, Finding, ModelRow, ordered
 from fusechat.doctor.models import Looked, Seat, look, seats
 from fusechat.doctor.probe import probed
@@ -42,7 +43,8 @@ def examine(
     target = next((one for one in looked if one.seat.role == "target"), None)
     found: list[Finding] = []
     for one in looked:
-        found += (finding.at(one.seat.place) for finding in _of_model(one, recipe, prompts))
+        own = None if one.seat.evaluated else prompts
+        found += (finding.at(one.seat.place) for finding in _of_model(one, recipe, own))
     if target is not None:
         found += _of_training(target, planned, prompts)
         found += _of_memory(planned, cluster or Cluster())
@@ -50,9 +52,10 @@ def examine(
         stages = partial(_of_stages, looked=looked, planned=planned)
         found += (one.at("target") for one in _guarded(stages, target))
     found += _of_evaluation(looked, planned)
-    found += _of_licences(looked, target)
+    found += of_benchmarks(looked, planned)
+    found += _of_licences([one for one in looked if not one.seat.evaluated], target)
     found += probed(recipe, cluster or Cluster(), probe)
-    if prompts is None:
+    if prompts is None and recipe.prompts:
         found.append(_unread())
     rows = tuple(_row(one) for one in looked)
     return Examination(recipe.name, rows, ordered(found))
@@ -135,8 +138,8 @@ def _of_system(one: Looked, prompts: Sequence[Prompt] | None) -> Iterator[Findin
 
 def _of_room(one: Looked, recipe: Recipe, prompts: Sequence[Prompt] | None) -> Iterator[Finding]:
     """Whether prompts and answers fit into the model's context."""
-    if one.seat.role == "target":
-        return
+    if one.seat.role == "target" or one.seat.evaluated:
+        return  # what it is asked is told with each stage, and each benchmark
     measured = None if prompts is None else measure(one, asked(prompts, one.seat.entry))
     if one.seat.role == "judge":
         yield from room.judging_room(one.context, longest_answer(recipe), measured)

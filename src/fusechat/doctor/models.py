@@ -15,6 +15,7 @@ from fusechat.on_policy_units import own_names
 from fusechat.recipe import Recipe
 from fusechat.settings import hub_snapshot
 from fusechat.stages.entries import SourceEntry
+from fusechat.stages.evaluate_settings import EvaluateSettings
 
 Role = Literal["source", "target", "judge"]
 
@@ -39,6 +40,11 @@ class Seat:
     def short(self) -> str:
         """The entry's name in the recipe."""
         return self.place.rpartition(".")[2]
+
+    @property
+    def evaluated(self) -> bool:
+        """Whether only the evaluation names it: nothing is learnt from its answers."""
+        return self.place.startswith("evaluate.")
 
     @property
     def served(self) -> bool:
@@ -89,6 +95,18 @@ def seats(recipe: Recipe) -> Iterator[Seat]:
             yield Seat(f"annotators.{name}", "judge", str(model), annotator.part)
     if recipe.target is not None:
         yield Seat("target", "target", recipe.target.model)
+    if recipe.evaluate is not None:
+        yield from _evaluation_seats(recipe.evaluate)
+
+
+def _evaluation_seats(evaluation: EvaluateSettings) -> Iterator[Seat]:
+    """The models that only the evaluation names, and its judges."""
+    parts: dict[str, Any] = {f"models.{name}": p for name, p in evaluation.own_models().items()}
+    parts |= {"judge": evaluation.judge}
+    parts |= {f"judges.{name}": part for name, part in evaluation.judges.items()}
+    for place, part in parts.items():
+        if model := getattr(part, "model", None):
+            yield Seat(f"evaluate.{place}", "source", str(model), part)
 
 
 def look(seat: Seat) -> Looked:

@@ -18,6 +18,8 @@ MEASURED = 1000
 
 def read_prompts(planned: Plan) -> list[Prompt] | None:
     """The prompts of a finished prompts unit; None where it is not finished."""
+    if not planned.recipe.prompts:
+        return None
     unit = planned["prompts"]
     if planned.standing(unit).state != "done":
         return None

@@ -51,6 +51,9 @@ class Hf(Source):
     """Divides positive and multiplies negative logits of tokens seen before (CTRL, eq. 2)."""
     max_new_tokens: int = Field(default=2048, ge=1)
     dtype: Dtype = "auto"
+    context: int | None = Field(default=None, ge=1)
+    """Most tokens of prompt and answer together, in the place of what the model's config says; past
+    what it was trained for, a model's answers are worth little."""
     batch_rows: Annotated[int, SPEED] = Field(default=320, ge=1)
     """Responses that are computed side by side."""
 
@@ -135,11 +138,14 @@ class _Sampler:
             ids = chat.render_prompt(self.tokenizer, messages)
         except chat.ChatTemplateError as error:
             return str(error)
-        context = context_length(self.model.config)
+        context = self._context()
         if context is not None and len(ids) >= context:
             name = self.part.served_model()
             return f"prompt has {len(ids)} tokens; the context of {name} is {context}"
         return ids
+
+    def _context(self) -> int | None:
+        return self.part.context or context_length(self.model.config)
 
     def _draw(self, rows: Sequence[tuple[Request, list[int]]]) -> Iterator[Response]:
         """Draw all rows side by side."""
@@ -147,7 +153,7 @@ class _Sampler:
 
         from fusechat.sources._drawing import Batch, Warp, streams
 
-        part, context = self.part, context_length(self.model.config)
+        part, context = self.part, self._context()
         warp = Warp(part.temperature, part.top_p, part.top_k, part.repetition_penalty)
         most = part.max_new_tokens
         rooms = [most if context is None else min(most, context - len(ids)) for _, ids in rows]

@@ -49,6 +49,8 @@ class Benchmarked:
     judge: str | None
     """The judge's model, as served; None where none judges."""
     notes: Sequence[str]
+    unlike: Sequence[str]
+    """How the models were asked otherwise than the benchmark's paper has it."""
     settings: Mapping[str, str]
     """Model -> digest of all that decides its row beside the model: where they differ, the models
     were not asked alike."""

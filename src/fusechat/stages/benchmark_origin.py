@@ -117,7 +117,7 @@ def reasons_not_comparable(
     out += [f"{one['file']} is none of the known files" for one in data if one["changed"]]
     if len(set(entry.settings.values())) > 1:
         out.append("the models were not asked alike")
-    return [*out, *getattr(entry, "unlike", ())]
+    return [*out, *entry.unlike]
 
 
 def _other_judge(part: JudgedBenchmark, judge: str | None, served: Sequence[str]) -> list[str]:

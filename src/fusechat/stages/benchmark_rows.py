@@ -27,7 +27,7 @@ from fusechat.stages.benchmark_origin import served_names as served_names
 from fusechat.tasks._benchmark import Benchmark
 
 FORMAT = 1
-RESAMPLES = 1000
+RESAMPLES, RESAMPLES_OF_MEANS = 1000, 10_000
 SLOW = {"alpaca_eval_2": 200, "arena_hard": 200}
 """Resamples of the benchmarks whose number is a fitted regression."""
 NOT_ASKED = "not asked for"
@@ -43,8 +43,8 @@ METHOD = (
     "Numbers are in the units of FuseChat-3.0's table: per cent, MT-Bench and AlignBench as mean "
     "ratings. Each rests on the items with a verdict; one without (a failed request, a judge that "
     "gave none) is never counted as 0, and makes its row partial. Intervals are 95% bootstraps "
-    "over items (1,000 resamples; 200 where the number is a fitted regression), widened for few "
-    "items (Hesterberg, 2015). Differences are paired: both models are resampled with the same "
+    "over items (10,000 resamples of a plain mean, 1,000 of other numbers, 200 of a fitted "
+    "regression), widened for few items (Hesterberg, 2015). Differences are paired: both models are resampled with the same "
     "items, over those that have a verdict for both. The average is the plain mean over the rows "
     "that are ok, as the paper has it, with ratings on their scale of 10. 'Not comparable' says "
     "why a number is not to be held against the published one. Where many differences stand, about "
@@ -178,8 +178,8 @@ def _settings(found: Mapping[str, str]) -> str | dict[str, str] | None:
 
 def _scoring(part: Benchmark) -> Scoring:
     plain = type(part).score is Benchmark.score
-    resamples = SLOW.get(part.part_name(), RESAMPLES)
-    return Scoring(part.score, part.scale, plain, int(getattr(part, "resamples", resamples)))
+    usual = RESAMPLES_OF_MEANS if plain else SLOW.get(part.part_name(), RESAMPLES)
+    return Scoring(part.score, part.scale, plain, int(getattr(part, "resamples", usual)))
 
 
 def _graded(

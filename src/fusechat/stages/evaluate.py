@@ -8,10 +8,10 @@ responses and their scores are units like all others; this stage gathers them:
     evaluate/<task>/<model>/annotate   data/      (Score)
 
 and for the published benchmarks those of `benchmark_units.py`. It writes `items/` (one `ItemResult`
-a task, model and prompt), `metrics.json` of the tasks and `benchmarks.json` of the benchmarks. What an item's
-outcome means, and why there are two readings of accuracy, is in `metrics/accuracy.py`; how scores
-of a task with `win_rate` become preferences, in `metrics/win_rate.py`; what the rows of the
-benchmarks' table are, in `benchmark_rows.py`.
+a task, model and prompt), `metrics.json` of the tasks and `benchmarks.json` of the benchmarks. What
+an item's outcome means, and why there are two readings of accuracy, is in `metrics/accuracy.py`;
+how scores of a task with `win_rate` become preferences, in `metrics/win_rate.py`; what the rows of
+the benchmarks' table are, in `benchmark_rows.py`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from typing import Any
 from fusechat import files, tables
 from fusechat.metrics import text
 from fusechat.stages.benchmark_items import Answered, Benchmarked, profiles_of, read_answers
-from fusechat.stages.benchmark_rows import benchmark_rows, served_names, served_names
+from fusechat.stages.benchmark_rows import benchmark_rows, served_names
 from fusechat.stages.context import UnitContext
 from fusechat.stages.evaluate_items import ItemResult as ItemResult
 from fusechat.stages.evaluate_items import read_items

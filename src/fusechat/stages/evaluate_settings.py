@@ -89,13 +89,14 @@ def _by_form(value: Any) -> str:
     return "named" if isinstance(value, Mapping) else "listed"
 
 
-def _sources(value: Any) -> Any:
-    """A model alone is one that runs here."""
-    if not isinstance(value, Mapping):
-        return value
+def _sources(models: Any, common: Mapping[str, Any]) -> Any:
+    """A model alone is one that runs here, as the evaluation says."""
+    if not isinstance(models, Mapping):
+        return models
+    here = {name: common[name] for name in ("dtype", "context") if common.get(name) is not None}
     return {
-        name: {"use": "hf", "model": one} if isinstance(one, str) else one
-        for name, one in value.items()
+        name: {"use": "hf", "model": one, **here} if isinstance(one, str) else one
+        for name, one in models.items()
     }
 
 
@@ -115,14 +116,18 @@ class EvaluateSettings(BaseModel):
     """Published benchmarks: `all` (those of FuseChat-3.0), or names and entries as under `tasks`.
     Prompts, decoding and grading are the paper's; one whose data are not there is skipped, with
     the reason."""
-    models: Annotated[Models | None, BeforeValidator(_sources)] = None
+    models: Models | None = None
     """`target`, `train.sft`, `train.dpo` or names of sources; all that the recipe has where not
     given. Or any models by names of their own: `{base: org/name, ours: {use: endpoint, ...}}`."""
     max_new_tokens: int = Field(default=2048, ge=1)
-    """A response is cut here, and a cut response counts as not solved in the strict reading."""
+    """A response is cut here, and a cut response counts as not solved in the strict reading.
+    Benchmarks have bounds of their own; a lower one that is given here holds for them, too."""
     temperature: float = Field(default=0.0, ge=0.0)
     dtype: Dtype = "auto"
     """Number format of the target, before and after training; a source answers in its own."""
+    context: int | None = Field(default=None, ge=1)
+    """Most tokens of prompt and answer together, of the same models, in the place of what their
+    configs say."""
     data_dir: Annotated[str | None, BeforeValidator(resolve_path), SPEED] = None
     """Folder of the benchmarks' files (docs/benchmarks-14.md)."""
     take: int | None = Field(default=None, ge=1)
@@ -146,7 +151,10 @@ class EvaluateSettings(BaseModel):
             if (value := getattr(task, name)) is not None
         }
         if isinstance(task.task, Benchmark):
-            return task.task.decoding() | own
+            asked = task.task.decoding()
+            if "max_new_tokens" in self.model_fields_set:
+                asked["max_new_tokens"] = min(self.max_new_tokens, asked["max_new_tokens"])
+            return asked | own
         return {"temperature": self.temperature, "max_new_tokens": self.max_new_tokens} | own
 
     def everything(self) -> tuple[EvaluateTask, ...]:
@@ -167,9 +175,12 @@ class EvaluateSettings(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _benchmark_entries(cls, value: Any) -> Any:
+    def _spelt_out(cls, value: Any) -> Any:
         """Names become entries, and what is said for all of them is said of each."""
-        asked = value.get("benchmarks") if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping):
+            return value
+        value = {**value, "models": _sources(value.get("models"), value)}
+        asked = value.get("benchmarks")
         if asked == "all":
             asked = list(FOURTEEN)
         if not isinstance(asked, (list, tuple)):
