@@ -31,7 +31,7 @@ from typing import Any
 
 from mutants import mutants, wrong_result
 
-from fusechat.grading._evalplus import plus_tests
+from fusechat.annotators._code_evalplus import plus_tests
 from fusechat.sandbox import Limits, Sandbox
 
 SECONDS = 2

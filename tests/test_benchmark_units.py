@@ -12,11 +12,15 @@ import yaml
 import fusechat
 from fusechat.errors import RecipeError
 from fusechat.files import read_json
+from fusechat.parts import Where
 from fusechat.planner import plan
+from fusechat.progress import Progress
 from fusechat.records import Prompt, Response, Score
 from fusechat.results import RunResult
+from fusechat.stages.benchmark_items import read_answers
 from fusechat.stages.evaluate_items import ItemResult
 from fusechat.tables import read_table
+from fusechat.unit_contexts import unit_context
 
 TALK = {"use": "judged_parts:Talk", "name": "talk"}
 SUMS = {"use": "judged_parts:Sums", "name": "sums"}
@@ -137,6 +141,15 @@ def test_every_sample_counts_in_an_items_value(tmp_path: Path) -> None:
     robust = [item for item in items_of(result, "base") if item.profile == ""]
     # The samples say "the answer is 0" and "1": of two, one is right at 0 and 1, none at 2 and 3.
     assert [item.value for item in robust] == [0.5, 0.5, 0.0, 0.0]
+
+
+def test_several_samples_are_also_read_one_by_one(tmp_path: Path) -> None:
+    models = {"base": speaker("So the answer is", plain=True)}
+    result = ran(tmp_path, benchmarks=[SUMS], models=models)
+    unit = result.plan["evaluate/compare"]
+    context = unit_context(result.plan, unit, Where(), None, Progress(unit.name))
+    found = read_answers(context, "sums", "base", "")
+    assert [one.values.tolist() for one in found.by_sample] == [[1, 0, 0, 0], [0, 1, 0, 0]]
 
 
 def test_decoding_is_the_benchmarks_and_what_a_source_lacks_is_told(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 DATE = datetime(2024, 7, 26)
 """The day that templates see; Llama-3.1's own default, `26 Jul 2024`."""
 _PROBE = "fusechatprobe"
+_GOES_ON = "\ue002fusechatgoeson\ue002"
+"""Marks where a begun answer goes on."""
 _HELD = re.compile("\ue000([0-9]+)\ue001")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "tekken.json")
 _TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
@@ -128,13 +130,35 @@ def load_tokenizer(model: str | Path) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def render_prompt(tokenizer: PreTrainedTokenizerBase, messages: Messages) -> list[int]:
-    """Ids of a conversation up to where the model's answer begins.
+def is_begun(messages: Messages) -> bool:
+    """Whether the last message is the assistant's: the beginning of the answer, a prefill."""
+    return bool(messages) and messages[-1]["role"] == "assistant"
 
-    Raises `ChatTemplateError` where the template refuses the messages.
+
+def answered(messages: Messages, response: str) -> list[dict[str, str]]:
+    """The conversation with its answer, which goes on from the answer's beginning if it has one."""
+    turns = [{"role": turn["role"], "content": turn["content"]} for turn in messages]
+    if not is_begun(turns):
+        return [*turns, {"role": "assistant", "content": response}]
+    return [*turns[:-1], {"role": "assistant", "content": turns[-1]["content"] + response}]
+
+
+def render_prompt(
+    tokenizer: PreTrainedTokenizerBase, messages: Messages, *, new_answer: bool = False
+) -> list[int]:
+    """Ids of a conversation up to where the model writes.
+
+    That is where its answer begins, or, where the last message is the assistant's, the end of that
+    beginning, as it is written: a template that trims its messages takes nothing from it (where
+    transformers' `continue_final_message` leaves white space at the end out, too). With
+    `new_answer` another answer is begun behind the assistant's message. Raises
+    `ChatTemplateError` where the template refuses the messages.
     """
     held: list[str] = []
-    text = _render(tokenizer, messages, held, generation_prompt=True)
+    if new_answer:
+        text = _render(tokenizer, messages, held, generation_prompt=True)
+    else:
+        text = _prompt_text(tokenizer, messages, held)
     return _one_bos(tokenizer, _encode(tokenizer, text, held))
 
 
@@ -156,8 +180,8 @@ def encode_chat(tokenizer: PreTrainedTokenizerBase, messages: Messages, response
     and Gemma) is left out. Raises `ChatTemplateError` where the template refuses the messages.
     """
     held: list[str] = []
-    prompt = _render(tokenizer, messages, held, generation_prompt=True)
-    turns = [*messages, {"role": "assistant", "content": response}]
+    prompt = _prompt_text(tokenizer, messages, held)
+    turns = answered(messages, response)
     whole_held: list[str] = []
     whole = _render(tokenizer, turns, whole_held, generation_prompt=False)
     traits = _traits(tokenizer)
@@ -233,6 +257,22 @@ def _render(
         for turn in messages
     ]
     return _apply(tokenizer, turns, generation_prompt)
+
+
+def _prompt_text(tokenizer: PreTrainedTokenizerBase, messages: Messages, held: list[str]) -> str:
+    """The text up to where the model writes: for an answer that is begun, what stands before a mark
+    that is put behind its beginning."""
+    if not is_begun(messages):
+        return _render(tokenizer, messages, held, generation_prompt=True)
+    turns = answered(messages, _GOES_ON)
+    text = _render(tokenizer, turns, held, generation_prompt=False)
+    before, found, _ = text.rpartition(_GOES_ON)
+    if not found:
+        raise ChatTemplateError(
+            f"the chat template of {tokenizer.name_or_path} leaves out the beginning of an answer; "
+            "no answer can be begun for this model."
+        )
+    return before
 
 
 def _apply(

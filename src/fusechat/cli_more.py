@@ -13,10 +13,14 @@ from typing import Any
 MODULES = {
     "worker": "commands_worker",
     "serve": "commands_serve",
+    "chat": "commands_chat",
     "batch": "commands_batch",
     "doctor": "commands_doctor",
     "plan": "commands_plan",
     "compare": "commands_compare",
+    "data": "commands_data",
+    "evaluate": "commands_evaluate",
+    "score": "commands_score",
     "import": "commands_pool",
     "export": "commands_pool",
     "push": "commands_pool",
@@ -34,12 +38,16 @@ def add_commands(commands: Any, recipe_command: RecipeCommand, workspace: AddWor
     _add_plan(recipe_command(commands, "plan", "what a run would take: tokens, hours, money, disk"))
     text = "run a recipe's methods with several training seeds on its one pool, and compare them"
     _add_compare(recipe_command(commands, "compare", text))
+    _add_evaluate(commands, workspace)
+    _add_data(commands)
+    _add_score(commands)
     text = "look over the whole chain: templates, tokens, lengths, licences, servers"
     _add_doctor(recipe_command(commands, "doctor", text))
     text = "compute shards of a row-wise unit beside other workers, on any machine of the workspace"
     _add_worker(recipe_command(commands, "worker", text))
     _add_batch(commands, recipe_command)
     _add_serve(commands)
+    _add_chat(commands, workspace)
     _add_pools(commands, workspace)
 
 
@@ -64,6 +72,72 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--wait", action="store_true", help="wait for a workspace that is in use")
     parser.add_argument("--cluster", type=Path, help="where and how fast (YAML); in no key")
     parser.add_argument("--quiet", action="store_true", help="no progress")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+
+
+def _add_evaluate(commands: Any, workspace: AddWorkspace) -> None:
+    text = "models on the benchmarks of FuseChat-3.0, side by side with the published figures"
+    epilog = (
+        "exit codes: 1 the run failed; 2 a wrong recipe or argument; 3 worse (--fail-if-worse); "
+        "4 not complete (--require-all), or nothing to compare (--fail-if-worse)"
+    )
+    parser = commands.add_parser("evaluate", help=text, description=text, epilog=epilog)
+    parser.add_argument("recipe", type=Path, nargs="?", help="a recipe file (YAML), or --models")
+    parser.add_argument(
+        "--models", action="append", metavar="NAME=MODEL,...",
+        help="a folder, a hub name or URL#MODEL for each; base, sft and fused are columns",
+    )  # fmt: skip
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="the benchmarks' files")
+    parser.add_argument(
+        "--benchmarks", metavar="A,B", help="these only (default: all, the 14); all,ifeval"
+    )
+    parser.add_argument("--take", type=int, metavar="N", help="at most N prompts of each")
+    parser.add_argument("--judge", metavar="MODEL", help="what judges; without one: no judged rows")
+    parser.add_argument("--judge-url", metavar="URL", help="its server (OpenAI chat API)")
+    parser.add_argument("--judge-key-env", metavar="NAME", help="variable that holds its key")
+    parser.add_argument("--profile", choices=("paper", "robust"), help="whose grading heads")
+    parser.add_argument(
+        "--fail-if-worse", nargs="?", const="", metavar="BASE:FUSED",
+        help="exit 3 where a row fell by more than its noise (default: base:fused)",
+    )  # fmt: skip
+    parser.add_argument("--require-all", action="store_true", help="exit 4 unless all rows are ok")
+    parser.add_argument("--name", default="evaluate", help="of the run, without a recipe")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the page here, too")
+    parser.add_argument("--json", action="store_true", help="for a program to read")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change one key"
+    )
+    parser.add_argument("--method", metavar="NAME", help="one of the recipe's methods")
+    parser.add_argument("--cluster", type=Path, help="where and how fast (YAML), with prices")
+    parser.add_argument("--retry-errors", action="store_true", help="try failed rows again")
+    parser.add_argument("--wait", action="store_true", help="wait for a workspace that is in use")
+    parser.add_argument("--quiet", action="store_true", help="no progress")
+    workspace(parser)
+
+
+def _add_score(commands: Any) -> None:
+    text = "the number of a judged benchmark from judgments that are stored, as JSON"
+    parser = commands.add_parser("score", help=text, description=text)
+    parser.add_argument("name", metavar="NAME", help="alpaca_eval_2, arena_hard or mt_bench")
+    parser.add_argument(
+        "file", type=Path, help="the judgments, as the benchmark's own tool has them"
+    )
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="the benchmarks' files")
+    parser.add_argument(
+        "--against", type=Path, metavar="FILE",
+        help="judgments of the same answers by another judge: how far the two agree, in the place "
+        "of a score",
+    )  # fmt: skip
+
+
+def _add_data(commands: Any) -> None:
+    text = "which files of the benchmarks are there, with licences and digests; fetch the others"
+    parser = commands.add_parser("data", help=text, description=text)
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="the benchmarks' files")
+    parser.add_argument("--benchmarks", metavar="A,B", help="these only (default: all)")
+    parser.add_argument(
+        "--fetch", action="store_true", help="get what the hub has into DIR (never GPQA)"
+    )
     parser.add_argument("--json", action="store_true", help="for a program to read")
 
 
@@ -102,6 +176,34 @@ def _add_serve(commands: Any) -> None:
     parser.add_argument("--threads", type=int, default=1, help="of numerical libraries")
     parser.add_argument("--api-key-env", metavar="NAME", help="ask for the key in this variable")
     parser.add_argument("--faults", type=Path, metavar="FILE", help="faults on purpose (JSON)")
+
+
+def _add_chat(commands: Any, workspace: AddWorkspace) -> None:
+    text = "talk to a model of a run: in the terminal, by lines of a pipe, or on a local page"
+    parser = commands.add_parser("chat", help=text, description=text)
+    parser.add_argument(
+        "unit", metavar="UNIT",
+        help="target, train.sft, train.dpo, a source's name, a model folder, or a cached hub name",
+    )  # fmt: skip
+    parser.add_argument("--run", metavar="NAME", help="which run of the workspace (newest)")
+    parser.add_argument(
+        "--beside", action="append", default=[], metavar="NAME",
+        help="ask this model the same; the page has a trained model's base without it ('none' to "
+        "leave it out)",
+    )  # fmt: skip
+    parser.add_argument("--web", action="store_true", help="a page on 127.0.0.1, for a browser")
+    parser.add_argument("--port", type=int, default=0, help="of the page (default: any free one)")
+    parser.add_argument("--temperature", type=float, default=0.7, help="0 is greedy (default: 0.7)")
+    parser.add_argument("--top-p", type=float, default=0.95, help="default: 0.95")
+    parser.add_argument("--max-new-tokens", type=int, default=1024, help="default: 1024")
+    parser.add_argument("--seed", type=int, help="of the first answer (default: drawn anew)")
+    parser.add_argument("--system", metavar="TEXT", help="a system message")
+    parser.add_argument(
+        "--dtype", choices=("auto", "float32", "bfloat16", "float16"), default="auto"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 (default: auto)")
+    parser.add_argument("--threads", type=int, help="of numerical libraries (default: all cores)")
+    workspace(parser)
 
 
 def _add_pools(commands: Any, workspace: AddWorkspace) -> None:

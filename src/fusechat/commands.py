@@ -138,11 +138,10 @@ def _print_outcome(planned: Plan, options: argparse.Namespace) -> None:
 
 
 def _print_evaluation(folder: Path) -> None:
-    width = shutil.get_terminal_size((100, 24)).columns
-    if (folder / "metrics.json").exists():
-        from fusechat.stages.evaluate import format_table
+    from fusechat.commands_evaluate import compared, comparison_text
 
-        print(format_table(read_json(folder / "metrics.json"), width))
+    width = shutil.get_terminal_size((100, 24)).columns
+    print(comparison_text(compared(folder), width))
 
 
 def _print_texts(folder: Path, options: argparse.Namespace) -> None:

@@ -37,6 +37,7 @@ def evaluate_faults(recipe: Recipe) -> Iterator[Found]:
             message = f"'{name}' cannot answer new prompts: it is no sampled model. Remove it."
             yield ("evaluate", "models", index), message
     yield from _own_model_faults(recipe)
+    yield from _serve_faults(recipe)
     if not (recipe.evaluate.models or _can_answer(recipe)):
         message = "no model can be evaluated. Add a target, a training stage or an 'hf' source."
         yield ("evaluate",), message
@@ -50,6 +51,22 @@ def evaluate_faults(recipe: Recipe) -> Iterator[Found]:
         for where, message in _win_rate_faults(recipe, task):
             yield ("evaluate", "tasks", index, *where), message
     yield from _benchmark_faults(recipe)
+
+
+def _serve_faults(recipe: Recipe) -> Iterator[Found]:
+    """What runs the recipe's own models."""
+    assert recipe.evaluate is not None
+    said = recipe.evaluate.serve_with
+    if said is None:
+        return
+    if "model" in said:
+        yield ("evaluate", "serve_with", "model"), "each model is put in here. Remove 'model'."
+    elif "use" not in said:
+        yield ("evaluate", "serve_with"), "say which source: 'serve_with: {use: vllm}'."
+    elif recipe.target is not None:
+        settings = {**said, "model": recipe.target.model}
+        for key, message in _said_faults(settings, "serve_with", "sources"):
+            yield ("evaluate", key), message
 
 
 def _own_model_faults(recipe: Recipe) -> Iterator[Found]:
@@ -116,9 +133,11 @@ def _grader_faults(task: Task) -> Iterator[tuple[str, str]]:
     yield from _said_faults(said, key)
 
 
-def _said_faults(said: dict[str, Any], key: str) -> Iterator[tuple[str, str]]:
+def _said_faults(
+    said: dict[str, Any], key: str, family: str = "annotators"
+) -> Iterator[tuple[str, str]]:
     try:
-        for setting, message in load_part("annotators", said).faults():
+        for setting, message in load_part(family, said).faults():
             yield key, f"{setting}: {message}"
     except (UnknownPartError, PartSettingsError) as error:
         yield key, str(error)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fusechat.digests import digest
 from fusechat.evaluate_checks import evaluated_models
 from fusechat.files import read_json
-from fusechat.parts import Source, load_part
+from fusechat.parts import Source, load_part, part_class
 from fusechat.settings import settings_key
 from fusechat.stages.benchmark_units import AGAIN, JUDGE, TURN_2
 from fusechat.stages.entries import AnnotatorEntry, PromptsEntry, SourceEntry
@@ -91,17 +91,11 @@ def answering(recipe: Recipe, model: str, sampling: Mapping[str, Any]) -> Source
         known = {name: v for name, v in sampling.items() if name in type(part).model_fields}
         return part.model_copy(update=known)
     name = recipe.target.model if model == "target" and recipe.target else model
-    settings = {
-        "use": "hf", "model": name, "dtype": evaluation.dtype, "context": evaluation.context,
-    }  # fmt: skip
-    known = {name: v for name, v in sampling.items() if name in type(_hf()).model_fields}
+    here = {"use": "hf", "dtype": evaluation.dtype, "context": evaluation.context}
+    settings: dict[str, Any] = {**(evaluation.serve_with or here), "model": name}
+    fields = part_class("sources", settings["use"]).model_fields
+    known = {name: value for name, value in sampling.items() if name in fields}
     found = load_part("sources", settings | known)
-    assert isinstance(found, Source)
-    return found
-
-
-def _hf() -> Source:
-    found = load_part("sources", {"use": "hf", "model": "target"})
     assert isinstance(found, Source)
     return found
 

@@ -37,6 +37,7 @@ from fusechat.progress import Progress
 from fusechat.recipe import Cluster, Recipe
 from fusechat.results import RunResult as RunResult
 from fusechat.results import UnitResult as UnitResult
+from fusechat.run_models import named_models
 from fusechat.stages.context import UnitContext
 from fusechat.tables import read_table
 from fusechat.unit_contexts import (
@@ -148,7 +149,9 @@ class _Runner:
             for u in self.plan.units
         ]
         write_atomic(folder / "recipe.yaml", (recipe_text or self.plan.recipe.text).encode())
-        write_json(folder / "plan.json", {"recipe": self.plan.recipe.name, "units": units})
+        recipe = self.plan.recipe
+        said = {"recipe": recipe.name, "models": named_models(recipe), "units": units}
+        write_json(folder / "plan.json", said)
         write_json(folder / "environment.json", environment())
         return folder
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 from benchmarks.mutants import mutants, wrong_result
 
+from fusechat.annotators import _code_evalplus as _evalplus
 from fusechat.errors import FusechatError, MissingExtraError, PartError, RecipeError
-from fusechat.grading import _evalplus, code_samples
+from fusechat.grading import code_samples
 from fusechat.grading._code_tasks import CodeTask, load_tasks, task_key
 from fusechat.grading.code_samples import grade
 from fusechat.sandbox import Limits, Sandbox, Verdict

@@ -24,7 +24,7 @@ class SayingEngine:
     context: int | None = 100
     defaults: Mapping[str, Any] = {}
 
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def encode(self, messages: Sequence[Mapping[str, str]], goes_on: bool = False) -> list[int]:
         """One id for each word."""
         return list(range(sum(len(message["content"].split()) for message in messages)))
 

@@ -35,7 +35,8 @@ def test_what_is_not_said_is_the_models_own_setting_and_else_neutral() -> None:
         ("temperature", "hot"), ("top_p", 0), ("top_p", 1.01), ("top_k", -2), ("max_tokens", 0),
         ("repetition_penalty", 0), ("stop", ""), ("stop", [1]), ("logprobs", 1), ("stream", "yes"),
         ("stream_options", {"include_usage": True}), ("messages", []), ("messages", "hi"),
-        ("presence_penalty", 0.5), ("min_p", 0.1), ("tools", [{}]), ("temprature", 1.0),
+        ("presence_penalty", 2.5), ("frequency_penalty", "x"), ("min_p", 0.1),
+        ("tools", [{}]), ("temprature", 1.0),
         ("response_format", {"type": "json_object"}), ("temperature", float("nan")),
     ],
 )  # fmt: skip

@@ -61,7 +61,7 @@ def find_code(text: str) -> Found:
     is never closed reaches to the end. The language is that of the label; without a label,
     that of its shape where Python cannot parse it.
     """
-    blocks = _fenced_blocks(text)
+    blocks = fenced_blocks(text)
     labelled = [body for label, body in blocks if _PYTHON.fullmatch(label)]
     if labelled:
         return Found(labelled[-1], True, parse(labelled[-1]))
@@ -85,7 +85,9 @@ def _without_label(code: str, fenced: bool) -> Found:
 _FENCE = re.compile(r"^[ \t>]*(`{3,}|~{3,})[ \t]*([^\s`]*)[^`]*$")
 
 
-def _fenced_blocks(text: str) -> list[tuple[str, str]]:
+def fenced_blocks(text: str) -> list[tuple[str, str]]:
+    """The fenced blocks that are not blank: label in small letters, and code. A fence that is
+    never closed reaches to the end."""
     blocks: list[tuple[str, str]] = []
     fence, label, lines = "", "", list[str]()
     for line in text.splitlines():

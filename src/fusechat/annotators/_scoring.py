@@ -253,7 +253,7 @@ class Judge:
 
     def render(self, messages: chat.Messages, answer: str) -> Conversation:
         """The conversation as ids; raises `chat.ChatTemplateError` or `UnreadableError`."""
-        turns = [*messages, {"role": "assistant", "content": answer}]
+        turns = chat.answered(messages, answer)
         if any(map(_broken, (turn["content"] for turn in turns))):
             raise UnreadableError("the text is not valid Unicode")
         ids = chat.render_conversation(self.tokenizer, turns)

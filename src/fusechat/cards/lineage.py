@@ -19,8 +19,8 @@ from fusechat.local_models import model_name
 from fusechat.settings import HUB_NAME, TRAINED_BY
 
 SELECT = TRAINED_BY["train.dpo"]
-SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens",
-            "max_tokens", "seeds", "samples")  # fmt: skip
+SAMPLING = ("temperature", "top_p", "top_k", "min_p", "repetition_penalty", "presence_penalty",
+            "frequency_penalty", "max_new_tokens", "max_tokens", "seeds", "samples")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,13 @@ class Lineage:
         if "evaluate/compare" not in self.manifests:
             return None
         path = self.folders["evaluate/compare"] / "metrics.json"
+        return read_json(path) if path.exists() else None
+
+    def benchmarks(self) -> Mapping[str, Any] | None:
+        """The table of published benchmarks; None where there is none."""
+        if "evaluate/compare" not in self.manifests:
+            return None
+        path = self.folders["evaluate/compare"] / "benchmarks.json"
         return read_json(path) if path.exists() else None
 
 

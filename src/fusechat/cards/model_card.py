@@ -112,9 +112,10 @@ def _intro(unit: str, target: Model | None, sources: list[Model]) -> str:
 
 
 def _results(run: Lineage) -> str:
-    metrics = run.metrics()
+    metrics, benchmarks = run.metrics(), _benchmarks(run.benchmarks())
     if metrics is None:
-        return "## Results\n\nThis model was not evaluated in this run."
+        nothing = "This model was not evaluated in this run."
+        return f"## Results\n\n{benchmarks or nothing}"
     tasks = metrics["tasks"]
     order = dict.fromkeys(name for found in tasks.values() for name in found["models"])
     models = [name for name in ("target", *TRAINED.values()) if name in order]
@@ -130,7 +131,32 @@ def _results(run: Lineage) -> str:
         f"{cell(metrics['method'])}"
     )
     head = ["task", *(title(model) for model in models)]
-    return f"## Results\n\n{table(head, rows)}\n\n{note}"
+    return "\n\n".join(filter(None, ["## Results", table(head, rows), note, benchmarks]))
+
+
+def _benchmarks(found: Mapping[str, Any] | None) -> str:
+    """The published benchmarks, whole or skipped; empty where none was asked for."""
+    if found is None:
+        return ""
+    models = [one["name"] for one in found["models"]]
+    rows = [
+        [row["title"], *(_score(row, model) for model in models), _standing(row)]
+        for row in found["rows"]
+        if row["status"] != "skipped"
+    ]
+    skipped = [row["title"] for row in found["rows"] if row["status"] == "skipped"]
+    left = f"Not evaluated: {', '.join(skipped)}. " if skipped else ""
+    head = ["benchmark", *(title(model) for model in models), "status"]
+    return f"{table(head, rows)}\n\n{left}{cell(found['method'])}"
+
+
+def _score(row: Mapping[str, Any], model: str) -> str:
+    value = (row["models"].get(model) or {}).get("score")
+    return "–" if value is None else format(value, ".2f" if row["scale"] == 10 else ".1f")
+
+
+def _standing(row: Mapping[str, Any]) -> str:
+    return str(row["status"]) + ("" if row["comparable"] else ", not comparable with the paper")
 
 
 def _value(entry: Mapping[str, Any] | None) -> str:

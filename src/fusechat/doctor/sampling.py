@@ -7,7 +7,10 @@ from typing import Any
 
 from fusechat.doctor.findings import Finding
 
-_PLAIN = {"temperature": 1.0, "top_p": 1.0, "top_k": None, "min_p": None, "repetition_penalty": 1.0}
+_PLAIN = {
+    "temperature": 1.0, "top_p": 1.0, "top_k": None, "min_p": None, "repetition_penalty": 1.0,
+    "presence_penalty": 0.0, "frequency_penalty": 0.0,
+}  # fmt: skip
 """Sampling parameters, and the value at which each changes nothing."""
 
 

@@ -10,9 +10,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from fusechat.annotators import _code_evalplus as _evalplus
 from fusechat.annotators._code_forms import PromptTests, joined, read_tests
 from fusechat.errors import Fault, FusechatError, MissingExtraError, RecipeError
-from fusechat.grading import _evalplus
 
 TaskName = Literal["humaneval", "mbpp"]
 _PREFIX: dict[str, str] = {"humaneval": "HumanEval", "mbpp": "Mbpp"}

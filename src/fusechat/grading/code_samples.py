@@ -17,11 +17,11 @@ from typing import Any
 from pydantic import BaseModel, field_validator
 
 from fusechat.annotators._code_canaries import check_canaries
+from fusechat.annotators._code_evalplus import BY_THE_CLOCK, REFERENCE_FAULT, TOO_SLOW, where_failed
 from fusechat.annotators._code_static import parse
 from fusechat.annotators._code_verdicts import failure, missing_module
 from fusechat.errors import Fault, RecipeError
 from fusechat.grading._code_tasks import CodeTask, TaskName, load_tasks, task_key
-from fusechat.grading._evalplus import BY_THE_CLOCK, REFERENCE_FAULT, TOO_SLOW, where_failed
 from fusechat.grading.rows import LISTED, read_rows
 from fusechat.sandbox import Limits, Sandbox, Verdict
 
@@ -67,7 +67,7 @@ def grade(
     `verdict` is `pass`, `fail` (also what does not compile), `timeout`, `unscorable` (the
     program imports what is not installed here, or the task's own solution fails here) or
     `error` (the sandbox failed). With EvalPlus's data a program must be right on base and plus
-    inputs, by EvalPlus's rules (`_evalplus`), and the reason says at which it failed. One
+    inputs, by EvalPlus's rules (`_code_evalplus`), and the reason says at which it failed. One
     sandbox per core (`processes`); a program that the clock stopped, not its processor time,
     is run again while nothing else runs.
     Raises `RecipeError` with all faults of the file, unknown task ids among them, and

@@ -8,7 +8,8 @@ The interval is the expanded percentile one (T. Hesterberg, What Teachers Should
 Bootstrap, 2015): percentiles at Student's t in the place of the normal quantile, and a factor for
 few items. Of 1,000 items it is the plain percentile interval; of ten it is wider, as it must be.
 Where all resamples agree there is nothing to take percentiles of: then the bounds are what other
-items could make of it (`constant_bounds`).
+items could make of it (`constant_bounds`). A difference on fewer than six items is never beyond
+chance (`FEWEST`).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import math
 import statistics
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,11 @@ BROKEN = (ValueError, ArithmeticError, np.linalg.LinAlgError)
 """What a score may raise of items that it cannot be made of."""
 
 
+FEWEST = 6
+"""Items on which two models must differ before their difference can be more than chance: of five
+that all fall on one side a two-sided sign test says 2 x 0.5^5 = 0.06."""
+
+
 @dataclass(frozen=True)
 class Scoring:
     """How a row's number is made of items with a value (at least one), in the table's units."""
@@ -43,6 +49,9 @@ class Scoring:
     plain: bool = False
     """Whether `score` is the mean of the values times `scale`, which is resampled faster."""
     resamples: int = 1000
+    made: dict[tuple[str, tuple[str, ...]], Floats] = field(default_factory=dict, compare=False)
+    """Resampled scores that were made, by model and its items: an interval and the differences of a
+    model need the same ones."""
 
 
 @dataclass(frozen=True)
@@ -72,20 +81,23 @@ def constant_bounds(value: float, n: int, least: float, most: float) -> Interval
     return Interval(value - others * (value - least), value + others * (most - value))
 
 
-def estimate(items: Items, scoring: Scoring) -> Estimate:
-    """The score of one model with its interval."""
+def estimate(items: Items, scoring: Scoring, name: str = "") -> Estimate:
+    """The score of one model with its interval. `name`: the model's, under which resamples are kept
+    in `scoring`."""
     known = items.take(np.flatnonzero(items.known()))
     if not len(known):
         return Estimate(None, None, 0, f"none of {len(items)} items has a verdict")
     value = _scored(known, scoring)
     if value is None:
         return Estimate(None, None, len(known), "no number can be made of these items")
-    found = resampled(known, scoring)
+    found = resampled(known, scoring, name)
     interval = _interval(value, found, len(clusters(known)), 0.0, scoring.scale)
     return Estimate(value, interval, len(known))
 
 
-def difference(model: Items, against: Items, scoring: Scoring) -> Estimate:
+def difference(
+    model: Items, against: Items, scoring: Scoring, names: tuple[str, str] = ("", "")
+) -> Estimate:
     """Score of `model` minus that of `against`, on the items that have a value for both."""
     left, right = common(model, against)
     if not len(left):
@@ -94,11 +106,23 @@ def difference(model: Items, against: Items, scoring: Scoring) -> Estimate:
     if values[0] is None or values[1] is None:
         return Estimate(None, None, len(left), "no number can be made of the common items")
     value = values[0] - values[1]
-    found = resampled(left, scoring) - resampled(right, scoring)
     n = len(clusters(left))
-    return Estimate(
-        value, _interval(value, found, n, -scoring.scale, scoring.scale), len(left)
-    )  # fmt: skip
+    if scoring.plain:
+        gaps = Items(left.names, left.values - right.values, left.groups, left.characters,
+                     left.tokens, left.details)  # fmt: skip
+        found = _resampled_means(gaps, scoring)
+    else:
+        found = resampled(left, scoring, names[0]) - resampled(right, scoring, names[1])
+    interval = _interval(value, found, n, -scoring.scale, scoring.scale)
+    if interval is not None and _differing(left, right) < FEWEST:
+        interval = Interval(min(interval.low, 0.0), max(interval.high, 0.0))
+    return Estimate(value, interval, len(left))
+
+
+def _differing(left: Items, right: Items) -> int:
+    """Conversations in which the two models differ."""
+    gaps = np.abs(left.values - right.values)
+    return sum(bool(gaps[places].any()) for places in clusters(left))
 
 
 def common(model: Items, against: Items) -> tuple[Items, Items]:
@@ -114,13 +138,15 @@ def common(model: Items, against: Items) -> tuple[Items, Items]:
     return model.take([one for one, _ in both]), against.take([other for _, other in both])
 
 
-def resampled(items: Items, scoring: Scoring) -> Floats:
+def resampled(items: Items, scoring: Scoring, name: str = "") -> Floats:
     """Scores of resamples, shape `[resamples]`, nan where a resample gives no number.
 
     All items have a value. Items of the same clusters in the same order meet the same draws.
     """
     if scoring.plain:
         return _resampled_means(items, scoring)
+    if name and (name, items.names) in scoring.made:
+        return scoring.made[name, items.names]
     groups = clusters(items)
     generator = np.random.default_rng([SEED, len(groups)])
     out = np.full(scoring.resamples, np.nan)
@@ -130,6 +156,7 @@ def resampled(items: Items, scoring: Scoring) -> Floats:
             drawn = generator.integers(0, len(groups), size=len(groups))
             one = _scored(items.take(np.concatenate([groups[i] for i in drawn])), scoring)
             out[at] = np.nan if one is None else one
+    scoring.made[name, items.names] = out
     return out
 
 
@@ -142,18 +169,21 @@ def clusters(items: Items) -> list[Places]:
 
 
 def _resampled_means(items: Items, scoring: Scoring) -> Floats:
-    """The same for plain means, by how often each conversation is drawn."""
+    """The same for plain means: how often each distinct conversation is drawn, one draw each.
+
+    Of two models it is taken of the differences of their items, which is the paired bootstrap.
+    """
     groups = clusters(items)
-    sums = np.array([items.values[places].sum() for places in groups])
-    sizes = np.array([float(len(places)) for places in groups])
+    sums = [float(items.values[places].sum()) for places in groups]
+    sizes = [float(len(places)) for places in groups]
+    distinct, counts = np.unique(np.array([sums, sizes]), axis=1, return_counts=True)
     generator = np.random.default_rng([SEED, len(groups)])
-    even = np.full(len(groups), 1.0 / len(groups))
-    block = max(1, _BLOCK // len(groups))
+    block = max(1, _BLOCK // len(counts))
     out = []
     for begin in range(0, scoring.resamples, block):
         size = min(block, scoring.resamples - begin)
-        drawn = generator.multinomial(len(groups), even, size=size)
-        out.append((drawn @ sums) / (drawn @ sizes))
+        drawn = generator.multinomial(len(groups), counts / counts.sum(), size=size)
+        out.append((drawn @ distinct[0]) / (drawn @ distinct[1]))
     return np.concatenate(out) * scoring.scale
 
 

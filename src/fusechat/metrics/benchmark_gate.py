@@ -6,11 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusechat.metrics.benchmark_pairs import headline_pair
+from fusechat.metrics.benchmark_pairs import NOT_ASKED, headline_pair
 from fusechat.metrics.benchmark_table import difference_cell
-
-NOT_ASKED = "not asked for"
-"""The reason of a row of the paper that nobody asked for."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Gate:
 
 
 def gated_pair(models: Sequence[str]) -> tuple[str, str] | None:
-    """(model, against) where none are named: fused to base, else SFT to base, else the last pair."""
+    """(model, against) where none are named: fused to base, else the last that is compared."""
     return headline_pair(models)
 
 

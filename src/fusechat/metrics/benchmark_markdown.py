@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -142,6 +143,18 @@ def extra_rows(found: Row, models: Sequence[str]) -> Iterable[tuple[Row, str, li
         names = dict.fromkeys(name for one in told.values() for name in one)
         for name in names:
             yield row, name, [_plain(told.get(model, {}).get(name)) for model in models]
+        runs = {model: cell["runs"] for model, cell in row.get("models", {}).items()}
+        if any(runs.values()):
+            texts = [runs_of(runs.get(model, ()), row["scale"]) for model in models]
+            yield row, "runs of one sample each", texts
+
+
+def runs_of(values: Sequence[float], scale: float) -> str:
+    """Numbers of repeated runs: how many, their least and most, and their standard deviation."""
+    if len(values) < 2:
+        return "–"
+    reach = f"{number(min(values), scale)} to {number(max(values), scale)}"
+    return f"{len(values)}: {reach}, sd {statistics.stdev(values):.2f}"
 
 
 def flat(found: Row, before: str = "") -> Iterable[tuple[str, Any]]:
@@ -152,13 +165,15 @@ def flat(found: Row, before: str = "") -> Iterable[tuple[str, Any]]:
             yield from flat(value, full)
         elif not isinstance(value, list):
             yield full.replace("_", " "), value
+        elif value and all(isinstance(one, (int, float)) for one in value):
+            yield full.replace("_", " "), " to ".join(_plain(one) for one in value)
 
 
 def _plain(value: Any) -> str:
     if value is None:
         return "–"
     if isinstance(value, float):
-        return f"{value:.3f}" if abs(value) < 1 else f"{value:,.2f}"
+        return f"{value:.3f}" if 0 < abs(value) < 0.1 else f"{value:,.2f}"
     return str(value)
 
 
@@ -190,21 +205,25 @@ def _costs(
         told = (costs or {}).get(row["name"], {})
         if told:
             rows.append([row["title"], *(cost_of(told.get(model)) for model in models)])
+        if any("judge_seconds" in one for one in told.values()):
+            judged = [cost_of(told.get(model), "judge_") for model in models]
+            rows.append([f"{row['title']}: judge", *judged])
     if not rows:
         return []
     return ["**What sampling took: seconds, tokens a second, cost where a price is known.**", "",
             *_table(["Benchmark", *map(title, models)], rows), ""]  # fmt: skip
 
 
-def cost_of(told: Row | None) -> str:
-    """Seconds, tokens a second and cost of one model's answers (and of their judge)."""
-    if told is None:
+def cost_of(told: Row | None, before: str = "") -> str:
+    """Seconds, tokens a second and cost of one model's answers; `judge_`: of their judge."""
+    if told is None or f"{before}seconds" not in told:
         return "–"
-    out = f"{told['seconds']:,.0f} s"
-    if told.get("tokens_per_second"):
-        out += f", {told['tokens_per_second']:,.0f} tok/s"
-    if told.get("cost") is not None:
-        out += f", {told['cost']:.2f}"
+    seconds = told[f"{before}seconds"]
+    out = f"{seconds:,.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    if rate := told[f"{before}tokens_per_second"]:
+        out += f", {rate:,.0f} tok/s"
+    if (cost := told[f"{before}cost"]) is not None:
+        out += f", {cost:.2f}"
     return out
 
 

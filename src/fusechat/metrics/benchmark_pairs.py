@@ -14,6 +14,8 @@ ROLES = {
     "fused": "fused",
 }  # fmt: skip
 """Names of models -> the column of the published table that they stand in."""
+NOT_ASKED = "not asked for"
+"""Why a row of the paper is skipped that nobody asked for."""
 SHOWN = 2
 """Wins and losses of each row that are kept for reading."""
 

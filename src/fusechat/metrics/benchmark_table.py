@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from fusechat.metrics.benchmark_pairs import headline_pair, role
+from fusechat.metrics.benchmark_pairs import NOT_ASKED, headline_pair, role
 from fusechat.metrics.text import MARKS, _columns, _grid, direction, title
 
 Row = Mapping[str, Any]
@@ -147,7 +147,7 @@ def status_of(row: Row) -> str:
     """`ok`, `partial` or `skipped`, with ≠ where the number is not comparable with the paper's."""
     unlike = row["status"] != "skipped" and row["published"] and not row["comparable"]
     taken = " (taken)" if row.get("sampled") else ""
-    return row["status"] + taken + (" ≠" if unlike else "")
+    return f"{row['status']}{taken}{' ≠' if unlike else ''}"
 
 
 def _cell(cell: Row | None, scale: float, digits: int | None) -> str:
@@ -217,6 +217,8 @@ def average_lines(found: Row, width: int = 10_000) -> list[str]:
         printed = ", ".join(
             f"{PUBLISHED[column]} {value}" for column, value in there["average"].items()
         )
+        if average["published"]:
+            text += " The paper's columns beside it are averaged over the same rows."
         text += f" Published for {there['target']} over its {there['rows']} rows: {printed}."
     return textwrap.wrap(text, width)
 
@@ -227,20 +229,43 @@ def remarks(row: Row) -> list[str]:
     if row["status"] != "ok":
         out.append(f"{row['status']}: {row['reason']}")
     if row["status"] != "skipped" and row["published"] and row["why_not"]:
-        out.append(f"not comparable with the paper: {'; '.join(row['why_not'])}")
+        out.append(f"not comparable with the paper: {_listed(row['why_not'])}")
     elif row["status"] != "skipped" and row["why_not"]:
-        out.append("; ".join(row["why_not"]))
-    return [_sentence(text) for text in (*out, *row["notes"])]
+        out.append(_listed(row["why_not"]))
+    told = [_sentence(text) for text in (*out, *_counted(row))]
+    return told + [text if text.endswith((".", "!", "?")) else f"{text}." for text in row["notes"]]
+
+
+def _listed(texts: Sequence[str]) -> str:
+    return "; ".join(text.rstrip(".") for text in texts)
+
+
+COUNTS = (
+    ("parse_failed", "no answer could be read in"), ("cut", "cut at the token limit:"),
+    ("empty", "without text:"),
+)  # fmt: skip
+
+
+def _counted(row: Row) -> list[str]:
+    """Responses that count as they are, but that a reader should know of."""
+    out = []
+    for key, what in COUNTS:
+        counts = {model: cell[key] for model, cell in row.get("models", {}).items() if cell[key]}
+        if counts:
+            named = ", ".join(f"{count:,} ({title(model)})" for model, count in counts.items())
+            out.append(f"{what} {named}")
+    return out
 
 
 def _sentence(text: str) -> str:
-    return text if text.endswith((".", "!", "?")) else text + "."
+    """With a capital and a full stop."""
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
 
 
 def _notes(found: Row, width: int) -> list[str]:
     """Remarks of the rows; those that nobody asked for in one line."""
     lines: list[str] = []
-    unasked = [row["title"] for row in found["rows"] if row.get("reason") == "not asked for"]
+    unasked = [row["title"] for row in found["rows"] if row.get("reason") == NOT_ASKED]
     for row in rows_shown(found):
         told = remarks(row)
         if told and row["title"] not in unasked:

@@ -17,6 +17,7 @@ import yaml
 
 from fusechat import files, tables
 from fusechat.report.answers import Asked, answers
+from fusechat.report.benchmarks_found import Benchmarks, benchmarks
 from fusechat.report.built import MarginBox as MarginBox
 from fusechat.report.built import PairToRead, after_training, built, dropped, of_format
 from fusechat.report.judged import Judge, ScoreBox, SourceRow, Unit, responses_and_scores
@@ -70,6 +71,8 @@ class Findings:
     metrics: Mapping[str, Any] | None = None
     answers: tuple[Asked, ...] = ()
     """Prompts of the win rates with the models' answers."""
+    benchmarks: Benchmarks | None = None
+    """The published benchmarks; None where none was asked for, or they are not done."""
     analysis: Mapping[str, Any] | None = None
     """What the build says about itself; None where it is not done, or older than that."""
     texts: Mapping[str, Any] | None = None
@@ -109,6 +112,7 @@ def collect(run_folder: Path, workspace: Path) -> Findings:
         source_logps=_source_logps(units),
         metrics=metrics,
         answers=answers(units, _first(units, COMPARE), metrics),
+        benchmarks=benchmarks(units, _first(units, COMPARE), run_folder),
     )
 
 
@@ -197,8 +201,14 @@ def _source_logps(units: Iterable[Unit]) -> dict[str, Mapping[str, Any]]:
 def _ledger(unit: Unit | None) -> Mapping[str, Any] | None:
     if unit is None or unit.manifest is None or (folder := unit.table("removed")) is None:
         return None
-    rows = list(islice(tables.read_dicts(folder), REMOVED_TO_READ))
+    rows = [_readable(row) for row in islice(tables.read_dicts(folder), REMOVED_TO_READ)]
     return {**unit.manifest["counts"], "rows": rows}
+
+
+def _readable(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Without the words of a benchmark whose publisher asks not to show its items (GPQA)."""
+    private = "gpqa" in str(row.get("benchmark", "")).lower()
+    return {**row, "words": "(not shown, as its publisher asks)"} if private else row
 
 
 def _metrics(units: Iterable[Unit]) -> Mapping[str, Any] | None:

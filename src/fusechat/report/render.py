@@ -12,6 +12,7 @@ from markupsafe import Markup
 from fusechat.metrics.text import percent, points, raw_score, title
 from fusechat.report import (
     attribution_view,
+    benchmarks_view,
     charts,
     judges_view,
     pairs_view,
@@ -32,8 +33,8 @@ def render(findings: Findings) -> str:
     return _environment().get_template("report.html.j2").render(
         findings=findings,
         metrics=metrics,
-        verdict=words.verdict(metrics) if metrics or not findings.built else _made(findings),
-        further=words.further(metrics),
+        verdict=_verdict(findings),
+        further=_further(findings),
         unscored=words.unscored_note(metrics) if metrics else "",
         models=views.shown_models(metrics) if metrics else [],
         sources=views.source_models(metrics) if metrics else [],
@@ -48,7 +49,26 @@ def render(findings: Findings) -> str:
         attribution=attribution_view,
         rewards=rewards_view,
         selecting=select_view,
+        bench=benchmarks_view,
     )  # fmt: skip
+
+
+def _verdict(findings: Findings) -> words.Verdict:
+    """Of the tasks, else of the benchmarks, else what was made."""
+    if findings.metrics is None and findings.benchmarks is not None:
+        return benchmarks_view.verdict(findings.benchmarks.table)
+    if findings.metrics is None and findings.built:
+        return _made(findings)
+    return words.verdict(findings.metrics)
+
+
+def _further(findings: Findings) -> list[words.Verdict]:
+    """What else came of it: against other models, and of the benchmarks beside tasks."""
+    found = words.further(findings.metrics)
+    if findings.metrics is not None and findings.benchmarks is not None:
+        one = benchmarks_view.verdict(findings.benchmarks.table)
+        found.append(words.Verdict(one.kind, f"Benchmarks: {one.text}"))
+    return found
 
 
 def _made(findings: Findings) -> words.Verdict:

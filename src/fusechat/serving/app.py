@@ -105,7 +105,7 @@ class _Service:
                 await asyncio.sleep(met["slow"].seconds)
             if kind := next((kind for kind in BEFORE if kind in met), None):
                 return _broken(faults, kind, met)
-            ids = self._engine.encode(ask.messages)
+            ids = self._engine.encode(ask.messages, ask.goes_on)
             check_room(ask, len(ids), self._engine.context)
         except Refused as refused:
             faults.end(str(refused.status))

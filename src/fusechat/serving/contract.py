@@ -19,15 +19,11 @@ _GREEDY = 1e-5
 """vLLM takes temperatures below this for greedy decoding."""
 _ROLES = ("system", "user", "assistant")
 _NEUTRAL: Mapping[str, tuple[Any, ...]] = {
-    "frequency_penalty": (None, 0),
-    "presence_penalty": (None, 0),
     "min_p": (None, 0),
     "min_tokens": (None, 0),
     "length_penalty": (None, 1),
     "best_of": (None, 1),
     "echo": (None, False),
-    "add_generation_prompt": (None, True),
-    "continue_final_message": (None, False),
     "skip_special_tokens": (None, True),
     "include_stop_str_in_output": (None, False),
     "use_beam_search": (None, False),
@@ -46,8 +42,9 @@ _PASSED_OVER = ("user", "metadata", "store", "service_tier", "request_id", "prio
 """Fields that cannot change an answer."""
 _HANDLED = (
     "model", "messages", "n", "seed", "temperature", "top_p", "top_k", "repetition_penalty",
-    "max_tokens", "max_completion_tokens", "stop", "ignore_eos", "logprobs", "top_logprobs",
-    "stream", "stream_options",
+    "presence_penalty", "frequency_penalty", "max_tokens", "max_completion_tokens", "stop",
+    "ignore_eos", "logprobs", "top_logprobs", "stream", "stream_options", "continue_final_message",
+    "add_generation_prompt",
 )  # fmt: skip
 
 
@@ -79,6 +76,8 @@ class Ask:
     top_p: float = 1.0
     top_k: int | None = None
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
     max_tokens: int | None = None
     """Most tokens of each choice; None: what the context leaves."""
     stop: tuple[str, ...] = ()
@@ -87,6 +86,8 @@ class Ask:
     top_logprobs: int = 0
     stream: bool = False
     include_usage: bool = False
+    goes_on: bool = False
+    """Whether the last message is the beginning of the answer, and not a turn that is over."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +139,9 @@ class Engine(Protocol):
     defaults: Mapping[str, Any]
     """Sampling settings of requests that do not say (the model's generation_config)."""
 
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
-        """The ids of a conversation; raises `Refused` where the chat template refuses it."""
+    def encode(self, messages: Sequence[Mapping[str, str]], goes_on: bool = False) -> list[int]:
+        """The ids of a conversation, up to the end of its last message where that `goes_on`; raises
+        `Refused` where the chat template refuses it."""
         ...
 
     def submit(self, job: Job) -> None:
@@ -226,14 +228,18 @@ def _ask(reader: _Reader) -> Ask:
         reader.fault("top_logprobs", "needs logprobs: true")
     stream = reader.flag("stream")
     limits = [reader.count(name, 1, 2**31 - 1) for name in ("max_completion_tokens", "max_tokens")]
+    messages = _messages(reader)
     return Ask(
-        messages=_messages(reader),
+        messages=messages,
+        goes_on=_goes_on(reader, messages),
         n=n,
         seed=reader.count("seed", *_SEEDS),
         temperature=temperature,
         top_p=reader.number("top_p", 0, 1, 1.0, open_=True),
         top_k=top_k if top_k > 0 else None,
         repetition_penalty=reader.number("repetition_penalty", 0, endless, 1.0, open_=True),
+        presence_penalty=reader.number("presence_penalty", -2, 2, 0.0, open_=False),
+        frequency_penalty=reader.number("frequency_penalty", -2, 2, 0.0, open_=False),
         max_tokens=limits[0] if limits[0] is not None else limits[1],
         stop=_stops(reader),
         ignore_eos=reader.flag("ignore_eos"),
@@ -266,6 +272,21 @@ def _messages(reader: _Reader) -> tuple[dict[str, str], ...]:
         else:
             read.append({"role": message["role"], "content": _content(message["content"])})
     return tuple(read)
+
+
+def _goes_on(reader: _Reader, messages: Sequence[Mapping[str, str]]) -> bool:
+    """Whether the last message is to be continued; both fields have to say so, as in vLLM."""
+    goes_on = reader.flag("continue_final_message")
+    opens = reader.body.get("add_generation_prompt")
+    if opens is not None and not isinstance(opens, bool):
+        reader.fault("add_generation_prompt", f"must be true or false, got {opens!r}")
+    elif goes_on and opens is not False:
+        reader.fault("continue_final_message", "needs add_generation_prompt: false")
+    elif opens is False and not goes_on:
+        reader.fault("add_generation_prompt", "may be false with continue_final_message only")
+    elif goes_on and messages and messages[-1]["role"] != "assistant":
+        reader.fault("continue_final_message", "needs a last message of the assistant")
+    return goes_on
 
 
 def _message_fault(message: Any) -> str | None:

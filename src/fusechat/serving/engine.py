@@ -58,11 +58,11 @@ class LocalEngine:
             self._thread.join()
             raise self._failure
 
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def encode(self, messages: Sequence[Mapping[str, str]], goes_on: bool = False) -> list[int]:
         """The ids of a conversation, by the model's own chat template."""
         with self._tokenizing:
             try:
-                return chat.render_prompt(self._tokenizer, messages)
+                return chat.render_prompt(self._tokenizer, messages, new_answer=not goes_on)
             except chat.ChatTemplateError as error:
                 raise Refused(400, str(error), "messages") from error
 

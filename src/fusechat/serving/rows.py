@@ -17,7 +17,10 @@ class Row:
     def __init__(self, job: Job, index: int, seed: int, room: int) -> None:
         self.job, self.index, self.seed, self.room = job, index, seed, room
         ask = job.ask
-        self.settings = (ask.temperature, ask.top_p, ask.top_k, ask.repetition_penalty)
+        self.settings = (
+            ask.temperature, ask.top_p, ask.top_k, ask.repetition_penalty,
+            ask.presence_penalty, ask.frequency_penalty,
+        )  # fmt: skip
         self._growing = ask.stream or bool(ask.stop)
         self._ids: list[int] = []
         self._chances: list[TokenChance] = []

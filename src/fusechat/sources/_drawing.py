@@ -23,44 +23,65 @@ _COMPACT_AT = 7 / 8
 
 @dataclass(frozen=True)
 class Warp:
-    """From logits to the distribution that is drawn from, in the order of transformers:
-    repetition penalty, temperature, top-k, top-p. Tokens that tie at an edge are all kept."""
+    """From logits to the distribution that is drawn from, in the order of vLLM (and, without the
+    penalties on what was said, of transformers): penalties, temperature, top-k, top-p. Tokens that
+    tie at an edge are all kept."""
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int | None = None
     repetition_penalty: float = 1.0
+    presence_penalty: float = 0.0
+    """Taken from the logits of tokens that the answer has."""
+    frequency_penalty: float = 0.0
+    """Taken from the logits of a token as often as the answer has it."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether it matters how often the answer has each token."""
+        return bool(self.presence_penalty or self.frequency_penalty)
 
     def pick(
-        self, logits: torch.Tensor, seen: torch.Tensor | None, uniform: torch.Tensor
+        self,
+        logits: torch.Tensor,
+        seen: torch.Tensor | None,
+        uniform: torch.Tensor,
+        said: torch.Tensor | None = None,
     ) -> torch.Tensor:
         """One token per row `[rows]`; `logits` `[rows, vocabulary]` in float32.
 
-        `seen` `[rows, vocabulary]` marks the tokens that the penalty meets; `uniform` `[rows]`,
-        float64 in [0, 1), is looked up in each row's cumulative distribution.
+        `seen` `[rows, vocabulary]` marks the tokens that the repetition penalty meets; `said`, of
+        the same shape, counts each token of the answer; `uniform` `[rows]`, float64 in [0, 1), is
+        looked up in each row's cumulative distribution.
         """
         if self.temperature == 0:
-            return self._penalised(logits, seen).argmax(-1)
-        sums = self.probabilities(logits, seen).double().cumsum(-1)
+            return self._penalised(logits, seen, said).argmax(-1)
+        sums = self.probabilities(logits, seen, said).double().cumsum(-1)
         total = sums[:, -1:]
         below = total.nextafter(total.new_zeros(()))
         sought = (uniform[:, None] * total).minimum(below)
         return torch.searchsorted(sums, sought, right=True)[:, 0]
 
-    def probabilities(self, logits: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
+    def probabilities(
+        self, logits: torch.Tensor, seen: torch.Tensor | None, said: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """The distribution `[rows, vocabulary]`, up to a factor per row; dropped tokens have 0."""
-        odds = (self._penalised(logits, seen) / self.temperature).softmax(-1)
+        odds = (self._penalised(logits, seen, said) / self.temperature).softmax(-1)
         if self.top_k is not None and self.top_k < odds.shape[-1]:
             edge = odds.topk(self.top_k).values[:, -1:]
             odds = odds.where(odds >= edge, 0)
             odds = odds / odds.sum(-1, keepdim=True)
         return odds if self.top_p >= 1 else odds.where(odds >= _nucleus_edge(odds, self.top_p), 0)
 
-    def _penalised(self, logits: torch.Tensor, seen: torch.Tensor | None) -> torch.Tensor:
-        if seen is None or self.repetition_penalty == 1:
-            return logits
-        penalty = self.repetition_penalty
-        return logits.where(~seen, (logits / penalty).where(logits > 0, logits * penalty))
+    def _penalised(
+        self, logits: torch.Tensor, seen: torch.Tensor | None, said: torch.Tensor | None
+    ) -> torch.Tensor:
+        if seen is not None and self.repetition_penalty != 1:
+            penalty = self.repetition_penalty
+            logits = logits.where(~seen, (logits / penalty).where(logits > 0, logits * penalty))
+        if said is not None and self.counts:
+            logits = logits - self.frequency_penalty * said - self.presence_penalty * (said > 0)
+        return logits
 
 
 def _nucleus_edge(odds: torch.Tensor, top_p: float) -> torch.Tensor:
@@ -162,7 +183,17 @@ class Batch:
         if warp.repetition_penalty != 1:
             counts = torch.zeros_like(self._logits, dtype=torch.int64)
             self._seen = counts.scatter_add(1, ids, self._mask) > 0
+        self._said: torch.Tensor | None = None
+        if warp.counts:
+            self._said = torch.zeros_like(self._logits, dtype=torch.int32)
         self._select(self._long(owners))
+
+    def likeliest(self, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The likeliest next tokens `[rows, count]`, the likeliest first, and their
+        log-probabilities in nats under the model itself: before penalty and temperature."""
+        count = min(count, self._logits.shape[-1])
+        values, ids = self._logits.topk(count)
+        return ids, (values.float() - self._logits.float().logsumexp(-1, keepdim=True))
 
     def run(
         self,
@@ -184,7 +215,7 @@ class Batch:
         going = torch.ones_like(rows, dtype=torch.bool)
         for step in range(uniforms.shape[1]):
             logits = self._logits.float()
-            tokens = self._warp.pick(logits, self._seen, uniforms[rows, step])
+            tokens = self._warp.pick(logits, self._seen, uniforms[rows, step], self._said)
             chances = logits.gather(1, tokens[:, None])[:, 0] - logits.logsumexp(-1)
             live = rows[going]
             drawn[live, step] = tokens[going]
@@ -209,11 +240,15 @@ class Batch:
         self._cache.batch_select_indices(rows)
         self._mask, self._logits = self._mask[rows], self._logits[rows]
         self._seen = None if self._seen is None else self._seen[rows]
+        self._said = None if self._said is None else self._said[rows]
 
     def _feed(self, tokens: torch.Tensor) -> None:
         """Give every row its token, and compute the logits of the next."""
         if self._seen is not None:
             self._seen.scatter_(1, tokens[:, None], value=True)
+        if self._said is not None:
+            once = torch.ones_like(tokens, dtype=torch.int32)
+            self._said.scatter_add_(1, tokens[:, None], once[:, None])
         positions = self._mask.sum(-1, keepdim=True)
         self._mask = pad(self._mask, (0, 1), value=1)
         self._logits = self._forward(tokens[:, None], positions)

@@ -9,15 +9,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fusechat.errors import SourceError
 from fusechat.records import Finish, Request, Response
+from fusechat.sources._top_logprobs import first_of
 
 if TYPE_CHECKING:
     from fusechat.sources.endpoint import Endpoint
 
 OWN_FIELDS = frozenset(
     {"model", "messages", "n", "seed", "stream", "stream_options", "max_tokens",
-     "max_completion_tokens", "temperature", "top_p", "stop", "logprobs"}
+     "max_completion_tokens", "temperature", "top_p", "stop", "logprobs", "top_logprobs",
+     "continue_final_message", "add_generation_prompt"}
 )  # fmt: skip
+EXTRAS = ("top_k", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty")
+"""Settings that are sent only where they are set."""
 FINISHES: dict[str, Finish] = {
     **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence", "STOP"), "stop"),
     **dict.fromkeys(("length", "max_tokens", "model_length", "MAX_TOKENS"), "length"),
@@ -31,6 +36,13 @@ REFUSED = {
 _DATED = re.compile(r"[-@:](\d[\d.-]*|main|latest)")
 
 
+_NOT_CONTINUED = (
+    "the prompt {prompt} begins its answer, and the servers of '{model}' are not known to go on "
+    "with one; they would take it for a turn that is over. Where they do (vLLM, SGLang, fusechat "
+    "serve), set 'prefill: true' beside 'model'; else leave the beginning out of the prompt."
+)
+
+
 class UnusableError(ValueError):
     """An answer that cannot be used; the request is repeated. The text is a countable reason."""
 
@@ -40,7 +52,13 @@ class WrongModelError(ValueError):
 
 
 def body_of(part: Endpoint, request: Request, n: int) -> dict[str, Any]:
-    """The request's body; the extras of vLLM only where they are set."""
+    """The request's body; the extras of vLLM only where they are set.
+
+    Raises `SourceError` for a prompt whose answer is begun, where the servers do not go on with it.
+    """
+    begun = _begun(request)
+    if begun and not part.prefills():
+        raise SourceError(_NOT_CONTINUED.format(model=part.model, prompt=request.prompt.id[:12]))
     body: dict[str, Any] = {
         "model": part.model,
         "messages": request.prompt.chat(),
@@ -49,14 +67,18 @@ def body_of(part: Endpoint, request: Request, n: int) -> dict[str, Any]:
         part.tokens_field: part.max_new_tokens,
         "seed": request.seed,
     }
-    extras = {name: getattr(part, name) for name in ("top_k", "min_p", "repetition_penalty")}
+    extras = {name: getattr(part, name) for name in EXTRAS}
     body |= {name: value for name, value in extras.items() if value is not None}
+    if begun:
+        body |= {"continue_final_message": True, "add_generation_prompt": False}
     if n > 1:
         body["n"] = n
     if part.stop:
         body["stop"] = list(part.stop)
-    if part.logprobs:
+    if part.logprobs or part.top_logprobs:
         body["logprobs"] = True
+    if part.top_logprobs:
+        body["top_logprobs"] = part.top_logprobs
     return body | part.extra_body
 
 
@@ -170,6 +192,10 @@ def _logprobs(choice: Mapping[str, Any]) -> list[float] | None:
     return numbers if len(numbers) == len(inner) else None
 
 
+def _begun(request: Request) -> bool:
+    return request.prompt.messages[-1].role == "assistant"
+
+
 def _row(
     part: Endpoint,
     request: Request,
@@ -182,13 +208,18 @@ def _row(
     if content is not None and not isinstance(content, str):
         raise UnusableError("a choice in the server's answer has no text")
     reason = choice.get("finish_reason")
-    text, thought, cut = split_reasoning(_whole(content or ""), part.think_tags)
+    if _begun(request):  # no reasoning comes before the rest of an answer
+        text, thought, cut = _whole(content or "").rstrip(), None, False
+    else:
+        text, thought, cut = split_reasoning(_whole(content or ""), part.think_tags)
     told = message.get("reasoning_content") or message.get("reasoning")
     if isinstance(told, str) and (told := _whole(told).strip()):
         thought = told if thought is None else f"{told}\n{thought}"
     if part.logprobs and (values := _logprobs(choice)) is not None:
         found["logprob"] = math.fsum(values)
         details["logprobs"] = values
+    if part.top_logprobs and (likely := first_of(choice)):
+        details["top_logprobs"] = {_whole(token): value for token, value in likely.items()}
     if details:
         found["details"] = json.dumps(details, ensure_ascii=False)
     if reason in REFUSED:

@@ -20,7 +20,7 @@ from fusechat.digests import digest
 from fusechat.errors import PartError
 from fusechat.parts import SPEED, RowPart, Source, Where, Work
 from fusechat.records import Prompt, Request
-from fusechat.sources._endpoint_wire import OWN_FIELDS
+from fusechat.sources._endpoint_wire import EXTRAS, OWN_FIELDS
 from fusechat.sources._kept_logps import KeptLogps
 
 SEED_ROOM = 2**20
@@ -48,12 +48,24 @@ class Endpoint(Source):
     """As `top_k`."""
     repetition_penalty: float | None = Field(default=None, gt=0)
     """As `top_k`."""
+    presence_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """Taken from the logits of tokens that the answer has; none: not sent."""
+    frequency_penalty: float | None = Field(default=None, ge=-2, le=2)
+    """Taken from a token's logit as often as the answer has it; none: not sent."""
     max_new_tokens: int = Field(default=2048, ge=1)
     stop: tuple[str, ...] = ()
     extra_body: dict[str, Any] = Field(default_factory=dict)
     """More fields of the request, such as `{chat_template_kwargs: {enable_thinking: false}}`."""
     logprobs: bool = False
     """Whether the log-probability of each token is asked for and kept."""
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    """So many of the likeliest first tokens are asked for and kept in the answer's details, as
+    `top_logprobs`: token -> nats, as the server tells them (of the model itself, in vLLM and in
+    `fusechat serve`). For judges who answer with one word."""
+    prefill: bool = False
+    """Whether the servers continue the assistant's last message, as vLLM, SGLang and `fusechat
+    serve` do (`continue_final_message`). Others would answer it as another turn, so without this
+    a prompt whose answer is begun is refused."""
     seeds: tuple[int, ...] | None = None
     """Seed of each sample index, the same for all prompts (FuseChat-3.0: 13, 21, 42, 79, 100, 1, 2,
     3); each sample is then a request of its own. None: seeds of each prompt's own."""
@@ -108,6 +120,10 @@ class Endpoint(Source):
         for name in sorted(taken & self.extra_body.keys()):
             own = "set it beside 'model'" if name in SETTABLE else "it is ours to send"
             yield "extra_body", f"'{name}' cannot be in extra_body: {own}."
+
+    def prefills(self) -> bool:
+        """As `prefill` says."""
+        return self.prefill
 
     def logps(self) -> RowPart | str:
         """Of its own responses, what the server told of them; with `logprobs` only."""
@@ -168,8 +184,7 @@ class Endpoint(Source):
             yield pump
 
 
-EXTRAS = ("top_k", "min_p", "repetition_penalty")
-SETTABLE = {"temperature", "top_p", "stop", "logprobs", "seed", *EXTRAS}
+SETTABLE = {"temperature", "top_p", "stop", "logprobs", "top_logprobs", "seed", *EXTRAS}
 
 
 def placed(part: Endpoint, where: Where) -> Endpoint:

@@ -9,21 +9,26 @@ rows alone and computed as a whole, so that a resumed run repeats it to the last
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fusechat import chat
 from fusechat.local_models import Dtype, context_length, load, model_faults, model_name, using
 from fusechat.parts import SPEED, ModelName, RowPart, Source, Where, Work
 from fusechat.records import Finish, Request, Response
 from fusechat.sources._hf_logps import HfLogps
+from fusechat.sources._stops import StopWatch, cut_at
+from fusechat.sources._top_logprobs import together
 
 if TYPE_CHECKING:
     import torch
+
+    from fusechat.sources._drawing import Batch
 
 
 class Hf(Source):
@@ -31,9 +36,10 @@ class Hf(Source):
 
     Defaults are the sampling settings of FuseChat-3.0 (temperature 0.8, top-p 0.95). An answer
     that reaches `max_new_tokens`, or the end of the model's context, has finish `length` and is
-    never chosen. White space around an answer is left out. `logprob` is the sum over the
-    answer's tokens, its end-of-turn token included, in nats, under the model itself: before
-    temperature, top-k, top-p and penalty.
+    never chosen. White space around an answer is left out; of one that goes on from a given
+    beginning (a prefill) the text is what comes after, white space at its head included. `logprob`
+    is the sum over the answer's tokens, its end-of-turn token included, in nats, under the model
+    itself: before temperature, top-k, top-p and penalty.
     """
 
     requires: ClassVar[Mapping[str, str]] = {"torch": "local", "transformers": "local"}
@@ -49,13 +55,39 @@ class Hf(Source):
     """Only this many likeliest tokens are drawn from; none means all."""
     repetition_penalty: float = Field(default=1.0, gt=0)
     """Divides positive and multiplies negative logits of tokens seen before (CTRL, eq. 2)."""
+    presence_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken from the logits of tokens that the answer has, as OpenAI and vLLM do."""
+    frequency_penalty: float = Field(default=0.0, ge=-2, le=2)
+    """Taken from a token's logit as often as the answer has it, as OpenAI and vLLM do."""
     max_new_tokens: int = Field(default=2048, ge=1)
+    stop: tuple[str, ...] = ()
+    """Texts before which an answer ends; they are not in it, though their tokens are counted."""
+    top_logprobs: int = Field(default=0, ge=0, le=20)
+    """So many of the likeliest first tokens are kept in the answer's details, as `top_logprobs`:
+    token -> nats, under the model itself. For judges who answer with one word."""
     dtype: Dtype = "auto"
     context: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and answer together, in the place of what the model's config says; past
     what it was trained for, a model's answers are worth little."""
     batch_rows: Annotated[int, SPEED] = Field(default=320, ge=1)
     """Responses that are computed side by side."""
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_text(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, str) else value
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """A model folder without configuration, tokenizer or chat template; an empty stop text."""
+        yield from super().faults()
+        if "" in self.stop:
+            yield "stop", "an empty text would end every answer before it begins. Remove it."
+        for message in model_faults(self.model, "chat"):
+            yield "model", message
+
+    def prefills(self) -> bool:
+        """Yes: the beginning of an answer is text like any other."""
+        return True
 
     def served_model(self) -> str:
         """The hub name, or the folder's name."""
@@ -65,12 +97,6 @@ class Hf(Source):
         """Its model reads any text. What was kept while sampling is not used: decoding and encoding
         again may give other tokens."""
         return HfLogps(model=self.model, dtype=self.dtype)
-
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """A model folder without configuration, tokenizer or chat template."""
-        yield from super().faults()
-        for message in model_faults(self.model, "chat"):
-            yield "model", message
 
     def cut(self, rows: Sequence[Request]) -> list[list[Request]]:
         """Batches of requests of like length; the samples of a prompt stand together."""
@@ -154,20 +180,50 @@ class _Sampler:
         from fusechat.sources._drawing import Batch, Warp, streams
 
         part, context = self.part, self._context()
-        warp = Warp(part.temperature, part.top_p, part.top_k, part.repetition_penalty)
+        warp = Warp(
+            part.temperature, part.top_p, part.top_k, part.repetition_penalty,
+            part.presence_penalty, part.frequency_penalty,
+        )  # fmt: skip
         most = part.max_new_tokens
         rooms = [most if context is None else min(most, context - len(ids)) for _, ids in rows]
         with torch.inference_mode():
             batch = Batch(self.model, [ids for _, ids in rows], warp)
+            likely = self._likely(batch, len(rows))
             uniforms = streams([request.seed for request, _ in rows], max(rooms))
-            drawn, logprobs = batch.run(uniforms, rooms, self.ends)
-        for (request, _), ids, logprob in zip(rows, drawn.tolist(), logprobs.tolist(), strict=True):
-            yield self._response(request, [token for token in ids if token >= 0], logprob)
+            watch = StopWatch(self.tokenizer, part.stop, len(rows)) if part.stop else None
+            drawn, logprobs = batch.run(uniforms, rooms, self.ends, watch)
+        for (request, _), ids, logprob, details in zip(
+            rows, drawn.tolist(), logprobs.tolist(), likely, strict=True
+        ):
+            kept = [token for token in ids if token >= 0]
+            yield self._response(request, kept, logprob, details)
 
-    def _response(self, request: Request, ids: list[int], logprob: float) -> Response:
+    def _likely(self, batch: Batch, rows: int) -> list[str | None]:
+        """Of each row the details with its likeliest first tokens, where they are asked for."""
+        if not self.part.top_logprobs:
+            return [None] * rows
+        ids, values = (found.tolist() for found in batch.likeliest(self.part.top_logprobs))
+        texts = [
+            [self.tokenizer.decode([one], clean_up_tokenization_spaces=False) for one in row]
+            for row in ids
+        ]
+        told = (together(zip(*row, strict=True)) for row in zip(texts, values, strict=True))
+        return [json.dumps({"top_logprobs": one}, ensure_ascii=False) for one in told]
+
+    def _response(
+        self, request: Request, ids: list[int], logprob: float, details: str | None = None
+    ) -> Response:
         ended = ids[-1] in self.ends
         text = self.tokenizer.decode(
             ids[:-1] if ended else ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
         )
-        finish: Finish = "stop" if ended else "length"
-        return request.response(text.strip(), finish, tokens=len(ids), logprob=logprob)
+        text, stopped = cut_at(text, self.part.stop)
+        finish: Finish = "stop" if ended or stopped else "length"
+        begun = chat.is_begun(request.prompt.chat())
+        return request.response(
+            text.rstrip() if begun else text.strip(),
+            finish,
+            tokens=len(ids),
+            logprob=logprob,
+            details=details,
+        )

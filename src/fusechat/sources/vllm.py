@@ -40,6 +40,10 @@ class Vllm(EngineSettings, Endpoint):
     give_up_after: Annotated[float, SPEED] = Field(default=120.0, ge=0)
     """Seconds without an answering server, after which a row waits until it is started again."""
 
+    def prefills(self) -> bool:
+        """Yes: its own server is vLLM."""
+        return True
+
     def served_model(self) -> str:
         """The hub name, or the folder's name."""
         return model_name(self.model)
@@ -84,4 +88,5 @@ class Vllm(EngineSettings, Endpoint):
         """The settings of the `endpoint` that asks the server."""
         same = {name: getattr(self, name) for name in Endpoint.model_fields}
         urls = (f"http://127.0.0.1:{port}/v1",)
-        return same | {"model": self.served_model(), "base_urls": urls}
+        own = {"model": self.served_model(), "base_urls": urls, "prefill": True}
+        return same | own

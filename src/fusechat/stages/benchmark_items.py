@@ -27,8 +27,11 @@ class Answered:
     rows: tuple[ItemResult, ...]
     items: Items
     counts: Mapping[str, int]
-    """`parse_failed` (no answer found in the response), `judge_failed`, `errors` (no response, or
-    another failure than a judge's), `unscorable`, `cut`, `empty`: items."""
+    """Items: `parse_failed` (no answer found in the response), `judge_failed`, `errors` (no response, or
+    another failure than a judge's), `unscorable`, `cut`, `empty`."""
+    by_sample: tuple[Items, ...] = ()
+    """Where a prompt has several samples: the items by the first of each, by the second, ...: what
+    one run of the benchmark would have seen."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,16 @@ def read_answers(context: UnitContext, task: str, model: str, profile: str) -> A
         rows.append(found.row.model_copy(update={"profile": profile}))
         columns.append(found)
         counts.update(found.counts)
-    return Answered(tuple(rows), _items(places, columns), dict(counts))
+    several = max((len(found) for found in answers.values()), default=1)
+    by_sample = [
+        _items(places, [_item(task, model, p, _nth(answers, p, n), scores) for p in places])
+        for n in range(several if several > 1 else 0)
+    ]
+    return Answered(tuple(rows), _items(places, columns), dict(counts), tuple(by_sample))
+
+
+def _nth(answers: Mapping[str, Sequence[Response]], place: _Place, number: int) -> list[Response]:
+    return [answer for answer in answers.get(place.name, ()) if answer.index == number]
 
 
 def _answers(context: UnitContext, top: str) -> dict[str, list[Response]]:

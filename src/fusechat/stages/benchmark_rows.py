@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fusechat.metrics import published as paper
 from fusechat.metrics.benchmark_bootstrap import BROKEN, Estimate, Scoring, difference, estimate
-from fusechat.metrics.benchmark_pairs import examples, outcomes, pairs_to_compare, role
+from fusechat.metrics.benchmark_pairs import NOT_ASKED, examples, outcomes, pairs_to_compare, role
 from fusechat.metrics.scoring import Items
 from fusechat.metrics.text import title
 from fusechat.stages.benchmark_average import average
@@ -28,9 +29,8 @@ from fusechat.tasks._benchmark import Benchmark
 
 FORMAT = 1
 RESAMPLES, RESAMPLES_OF_MEANS = 1000, 10_000
-SLOW = {"alpaca_eval_2": 200, "arena_hard": 200}
+SLOW = {"alpaca_eval_2": 400}
 """Resamples of the benchmarks whose number is a fitted regression."""
-NOT_ASKED = "not asked for"
 COUNTED = ("parse_failed", "judge_failed", "errors", "unscorable", "cut", "empty")
 MISSING = {
     "judge_failed": "the judge gave no verdict",
@@ -43,12 +43,13 @@ METHOD = (
     "Numbers are in the units of FuseChat-3.0's table: per cent, MT-Bench and AlignBench as mean "
     "ratings. Each rests on the items with a verdict; one without (a failed request, a judge that "
     "gave none) is never counted as 0, and makes its row partial. Intervals are 95% bootstraps "
-    "over items (10,000 resamples of a plain mean, 1,000 of other numbers, 200 of a fitted "
-    "regression), widened for few items (Hesterberg, 2015). Differences are paired: both models are resampled with the same "
-    "items, over those that have a verdict for both. The average is the plain mean over the rows "
-    "that are ok, as the paper has it, with ratings on their scale of 10. 'Not comparable' says "
-    "why a number is not to be held against the published one. Where many differences stand, about "
-    "one in twenty is marked by chance."
+    "over items (10,000 resamples of a plain mean, 1,000 of other numbers, 400 of a fitted "
+    "regression), widened for few items (Hesterberg, 2015). Differences are paired: both models "
+    "are resampled with the same items, over those that have a verdict for both; on fewer than six "
+    "items that differ, nothing is beyond chance. The average is the plain mean over the rows that "
+    "are ok, as the paper has it, with ratings on their scale of 10. 'Not comparable' says why a "
+    "number is not to be held against the published one. Where many differences stand, about one "
+    "in twenty is marked by chance."
 )
 
 
@@ -146,7 +147,7 @@ def _row(
     head = profile if profile in entry.results else next(iter(entry.results))
     found, scoring = entry.results[head], _scoring(part)
     size = size_of(entry)
-    partial = _partial(size, found, models)
+    partial = [*part.lacks(), *_partial(size, found, models)]
     graded = _graded(part, found, models, scoring)
     data = data_files(part)
     why_not = reasons_not_comparable(entry, head, size, data, judges)
@@ -188,26 +189,41 @@ def _graded(
     """What one profile says of every model, and of the differences between them."""
     there = [model for model in models if model in found]
     return {
-        "models": {model: _cell(part, found[model], scoring) for model in there},
+        "models": {model: _cell(part, found[model], scoring, model) for model in there},
         "differences": [
             {"model": model, "against": against}
-            | _numbers(difference(found[model].items, found[against].items, scoring), "difference")
+            | _difference(found, (model, against), scoring)
             | outcomes(found[model].items, found[against].items)
             for model, against in pairs_to_compare(there)
         ],
     }
 
 
-def _cell(part: Benchmark, answered: Answered, scoring: Scoring) -> dict[str, Any]:
+def _difference(
+    found: Mapping[str, Answered], pair: tuple[str, str], scoring: Scoring
+) -> dict[str, Any]:
+    items = [found[model].items for model in pair]
+    return _numbers(difference(items[0], items[1], scoring, pair), "difference")
+
+
+def _cell(part: Benchmark, answered: Answered, scoring: Scoring, model: str) -> dict[str, Any]:
     items = answered.items
     return {
-        **_numbers(estimate(items, scoring), "score"),
+        **_numbers(estimate(items, scoring, model), "score"),
         "expected": len(items),
         **{name: int(answered.counts.get(name, 0)) for name in COUNTED},
         "mean_characters": _mean(items.characters),
         "mean_tokens": _mean(items.tokens),
         "extras": _extras(part, items),
+        "runs": [
+            value for one in answered.by_sample if (value := _score(one, scoring)) is not None
+        ],
     }
+
+
+def _score(items: Items, scoring: Scoring) -> float | None:
+    """Of what one run would have seen: its number alone."""
+    return estimate(items, replace(scoring, resamples=1)).value
 
 
 def _numbers(found: Estimate, name: str) -> dict[str, Any]:
@@ -278,7 +294,8 @@ def _other(
     other = next((profile for profile in entry.results if profile != head), None)
     if other is None:
         return None
-    found = _graded(entry.part, entry.results[other], models, scoring)
+    again = replace(scoring, made={})
+    found = _graded(entry.part, entry.results[other], models, again)
     for model, cell in found["models"].items():
         ours = graded["models"].get(model, {}).get("score")
         both = ours is not None and cell["score"] is not None

@@ -128,6 +128,9 @@ class EvaluateSettings(BaseModel):
     context: int | None = Field(default=None, ge=1)
     """Most tokens of prompt and answer together, of the same models, in the place of what their
     configs say."""
+    serve_with: dict[str, Any] | None = None
+    """Settings of the source that runs the target before and after training, such as `{use: vllm,
+    dtype: bfloat16}`; without them it is `hf`, in this process."""
     data_dir: Annotated[str | None, BeforeValidator(resolve_path), SPEED] = None
     """Folder of the benchmarks' files (docs/benchmarks-14.md)."""
     take: int | None = Field(default=None, ge=1)

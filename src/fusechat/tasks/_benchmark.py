@@ -75,6 +75,11 @@ class Benchmark(Task):
                 out.append(f"{there[file.role].name} is none of the known files ({known}): {sha}")
         return out
 
+    def lacks(self) -> list[str]:
+        """What of the benchmark is not in the files that are there, in sentences: its row is then
+        partial, however few items are asked for."""
+        return []
+
     def expected(self) -> int | None:
         """Items of the whole benchmark; fewer that are there make the row partial."""
         counts = [file.items for file in self.data if file.items is not None]

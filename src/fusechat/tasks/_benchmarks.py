@@ -2,6 +2,8 @@
 
 Only their texts are read here, to keep them out of the training rows. Files of the same
 benchmark that others re-published have other columns; a name is looked for in all of those.
+Where a benchmark's files are is said in its task's `data` (`_data_files.py` lists them all); its
+hub id is taken from there where the whole set can be loaded by it.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from typing import Any
 from fusechat.columns import lookup, read_rows
 from fusechat.errors import MissingExtraError
 from fusechat.metrics.contamination import Item
+from fusechat.tasks._data_files import hub_id
 
 QUESTIONS = ("turns", "question", "problem", "prompt", "instruction", "text", "question_content",
              "Question", "question_stem", "query")  # fmt: skip
@@ -48,18 +51,20 @@ CATALOGUE: Mapping[str, Published] = {
     "mt_bench": Published("HuggingFaceH4/mt_bench_prompts", None, "train",
                           "github.com/lm-sys/FastChat, fastchat/llm_judge/data"),
     "alignbench": Published(None, home="github.com/THUDM/AlignBench"),
-    "livebench_reasoning": Published("livebench/reasoning"),
-    "livebench_math": Published("livebench/math"),
-    "livebench_coding": Published("livebench/coding"),
-    "livebench_language": Published("livebench/language"),
-    "livebench_data_analysis": Published("livebench/data_analysis"),
-    "livebench_instruction_following": Published("livebench/instruction_following"),
+    "livebench_reasoning": Published(hub_id("live_bench", "reasoning")),
+    "livebench_math": Published(hub_id("live_bench", "math")),
+    "livebench_coding": Published(hub_id("live_bench", "coding")),
+    "livebench_language": Published(hub_id("live_bench", "language")),
+    "livebench_data_analysis": Published(hub_id("live_bench", "data_analysis")),
+    "livebench_instruction_following": Published(
+        hub_id("live_bench", "instruction_following")
+    ),
     "gsm8k": Published("openai/gsm8k", "main"),
     "math": Published(None, home="github.com/hendrycks/math"),
     "math_500": Published("HuggingFaceH4/MATH-500"),
     "amc23": Published("math-ai/amc23"),
-    "mmlu_pro": Published("TIGER-Lab/MMLU-Pro"),
-    "mmlu_redux": Published("edinburgh-dawg/mmlu-redux-2.0", EVERY),
+    "mmlu_pro": Published(hub_id("mmlu_pro")),
+    "mmlu_redux": Published(hub_id("mmlu_redux"), EVERY),
     "gpqa_diamond": Published("Idavidrein/gpqa", "gpqa_diamond", "train"),
     "humaneval": Published("openai/openai_humaneval"),
     "mbpp": Published("google-research-datasets/mbpp", "full"),

@@ -68,10 +68,15 @@ def sha256_of(path: Path) -> str:
 def _below(folder: Path, names: tuple[str, ...]) -> Path | None:
     for name in names:
         for pattern in (name, f"**/{name}"):
-            found = sorted(folder.glob(pattern))
+            found = sorted(path for path in folder.glob(pattern) if not _hidden(path, folder))
             if found:
                 return found[0]
     return None
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    """Whether it is in a hidden folder: of a version control, or of a fetch under way."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _in_package(place: tuple[str, str] | None) -> Path | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fusechat.grading import _evalplus
+from fusechat.annotators import _code_evalplus as _evalplus
 
 
 def plus(task_id: str, entry: str, reference: str, inputs: list[Any], **fields: Any) -> str:

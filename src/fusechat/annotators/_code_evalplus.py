@@ -10,7 +10,7 @@ oracle counts.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 REFERENCE_FAULT = "the reference solution raised"
@@ -121,16 +121,19 @@ _ORACLES = {
 _FOUND_OR_NOT = frozenset({"check_str", "text_match_three", "text_starta_endb"})
 
 
-def plus_tests(task_id: str, row: Mapping[str, Any]) -> str:
+def plus_tests(
+    task_id: str, row: Mapping[str, Any], inputs_of: Sequence[str] = ("base", "plus")
+) -> str:
     """Source that raises where the program before it is wrong on base or plus inputs.
 
-    `row` is a row of EvalPlus's release. The task's own solution runs in the same sandbox.
+    `row` is a row of EvalPlus's release; of its inputs those of `inputs_of` count. The task's own
+    solution runs in the same sandbox.
     """
     entry = row["entry_point"]
     oracle = _FOUND if entry in _FOUND_OR_NOT else _ORACLES.get(task_id, _NO_ORACLE)
     repair = _REPAIRS.get(task_id.rpartition("/")[2]) if task_id.startswith("Mbpp") else None
     runs = []
-    for which in ("base", "plus"):
+    for which in inputs_of:
         rows = row[f"{which}_input"] or ()
         inputs = [(repair(given) if repair else given) for given in rows]
         runs.append(f"_fusechat_run({which!r}, {entry}, {_literal(inputs)}, {row['atol']!r})\n")
