@@ -21,6 +21,7 @@ from fusechat.stages.benchmark_items import read_answers
 from fusechat.stages.evaluate_items import ItemResult
 from fusechat.tables import read_table
 from fusechat.unit_contexts import unit_context
+from tiny_models import tiny_model
 
 TALK = {"use": "judged_parts:Talk", "name": "talk"}
 SUMS = {"use": "judged_parts:Sums", "name": "sums"}
@@ -218,4 +219,37 @@ def test_a_recipe_has_prompts_and_sources_or_only_evaluates(tmp_path: Path) -> N
         fusechat.load_recipe(path)
     path.write_text("name: half\nprompts: {math: {use: mini_math, split: fusion, take: 2}}\n")
     with pytest.raises(RecipeError, match="'sources' is needed"):
+        fusechat.load_recipe(path)
+
+
+def test_the_recipes_own_models_are_run_by_what_the_recipe_names(tmp_path: Path) -> None:
+    """Settings of the source stand in the recipe once; each model is put in."""
+    path = tmp_path / "recipe.yaml"
+    model = tiny_model(tmp_path / "model")
+    evaluate = {"benchmarks": [SUMS], "serve_with": {"use": "vllm", "dtype": "bfloat16"}}
+    tree = {"name": "served", "target": {"model": str(model)}, "evaluate": evaluate}
+    path.write_text(yaml.safe_dump(tree))
+    unit = plan(fusechat.load_recipe(path))["evaluate/sums/target/sample"]
+    assert unit.settings.part.part_name() == "vllm"
+    assert (unit.settings.part.model, unit.settings.part.temperature) == (str(model), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("serve_with", "words"),
+    [
+        ({"use": "vllm", "model": "x"}, "Remove 'model'"),
+        ({"dtype": "bfloat16"}, "say which source"),
+        ({"use": "vlm"}, "Did you mean 'vllm'"),
+        ({"use": "vllm", "temprature": 1}, "temprature"),
+    ],
+)
+def test_what_runs_the_recipes_own_models_is_looked_at_first(
+    tmp_path: Path, serve_with: dict[str, Any], words: str
+) -> None:
+    path = tmp_path / "recipe.yaml"
+    model = tiny_model(tmp_path / "model")
+    evaluate = {"benchmarks": [SUMS], "serve_with": serve_with}
+    tree = {"name": "served", "target": {"model": str(model)}, "evaluate": evaluate}
+    path.write_text(yaml.safe_dump(tree))
+    with pytest.raises(RecipeError, match=words):
         fusechat.load_recipe(path)
