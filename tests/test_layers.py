@@ -11,7 +11,7 @@ LAYERS = [
      "log_files", "budget", "files"},
     {"parts", "groups", "group_rows", "tables", "locks", "columns", "chat", "children",
      "local_models", "sandbox", "licences", "executors", "losses", "metrics", "miniature", "packed",
-     "hub_sets"},
+     "hub_sets", "plain_pickles"},
     {"sources", "annotators", "strategies", "tasks", "training"},
     {"stages", "report", "exports", "grading", "serving", "cards", "pools", "batch_files"},
     {"recipe_file", "recipe_checks", "recipe", "planner", "runner", "results", "unit_folders",

@@ -47,6 +47,7 @@ def chat(options: argparse.Namespace) -> int:
     from fusechat.local_models import fast_dtype
     from fusechat.serving.engine import LocalEngine
 
+    _quiet()
     dtype = fast_dtype() if options.dtype == "auto" else options.dtype
     where = Where(device=options.device, threads=options.threads or _cores())
     with ExitStack() as stack:
@@ -66,6 +67,13 @@ def _look_for_packages(web: bool) -> None:
     for package, extra in wanted.items():
         if package_fault(package, extra):
             raise MissingExtraError("fusechat chat", package, extra)
+
+
+def _quiet() -> None:
+    """No warning of transformers where a conversation outgrows the context: ours says it."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
 
 
 def _cores() -> int:

@@ -146,7 +146,7 @@ class _Row:
             if without:
                 task = task.model_copy(update={"prefill": False})
                 unlike.append(
-                    f"no answer is begun for the models: {', '.join(without)} cannot go on with one"
+                    f"no answer is begun for the models ({', '.join(without)} cannot go on with one)"
                 )
         row = cls(recipe, asked, task, judge, skipped, ())
         unlike += [] if skipped else row._unlike(sources)
@@ -232,7 +232,9 @@ class _Row:
     def _hashes(self) -> dict[str, str]:
         """Model -> digest of all that decides its row beside the model itself."""
         judge = self.judge.digest() if self.judge else None
-        graders: Any = {name: dict(one) for name, one in self.task.graders().items()}
+        graders = {
+            name: load_part("annotators", one).digest() for name, one in self.task.graders().items()
+        }
         common = [self.task.key(), graders, judge, self.asked.take]
         found = {}
         for model in evaluated_models(self.recipe):

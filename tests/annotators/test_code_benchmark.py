@@ -22,6 +22,7 @@ from tests.live_code_made import (
     written,
 )
 
+from fusechat.annotators import _code_evalplus, _code_live
 from fusechat.annotators._code_answers import as_evalplus, as_live_code_bench, defining, stopped
 from fusechat.annotators._code_forms import UnreadableTestsError
 from fusechat.annotators._code_live import read_problem, unpacked
@@ -114,6 +115,12 @@ def test_plus_inputs_are_told_beside_the_base_verdict() -> None:
     assert [details(score)["plus"] for score in scores] == [True, False, False]
     assert details(scores[1])["plus_reason"] == "a test failed"
     [score] = graded(CodeBenchmark(), [candidate(add_prompt(plus_input=[]), RIGHT)])
+    assert details(score)["plus"] is True  # the task has no inputs but the base ones
+    base = Prompt.of(
+        BEGUN, domain="all",
+        tests=json.dumps({"evalplus": {n: v for n, v in ADD.items() if n != "plus_input"}}),
+    )  # fmt: skip
+    [score] = graded(CodeBenchmark(), [candidate(base, RIGHT)])
     assert "plus" not in details(score)
 
 
@@ -156,7 +163,8 @@ def test_an_answer_that_ran_past_its_stop_text_counts_as_stopped_there() -> None
     assert stopped("a", ("b",)) == ("a", False)
 
 
-def test_a_program_that_never_ends_fails_by_its_time() -> None:
+def test_a_program_that_never_ends_fails_by_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_code_evalplus, "SECONDS_AN_INPUT", 0.5)
     text = "def add(a, b):\n    while True:\n        pass\n"
     [score] = graded(CodeBenchmark(), [candidate(add_prompt(), text)])
     assert (score.value, score.reason) == (0.0, "time limit exceeded")
@@ -295,10 +303,21 @@ def test_the_paper_takes_the_first_block_and_the_robust_reading_the_last(tmp_pat
     assert as_live_code_bench("```python\nb") == ""
 
 
-def test_a_script_that_never_ends_fails_and_is_ended(tmp_path: Path) -> None:
-    [add], paper, _ = live(tmp_path, sum_of_line())
-    [score] = graded(paper, [candidate(add, fenced("while True:\n    pass"))])
-    assert (score.value, score.reason) == (0.0, "time limit exceeded")
+def test_a_script_or_a_method_that_never_ends_fails_and_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_code_live, "SECONDS", 0.3)
+    [add, double], paper, _ = live(tmp_path, sum_of_line(), doubled())
+    endless = "while True:\n    pass"
+    rows = [
+        candidate(add, fenced(endless)),
+        candidate(
+            double, fenced(f"def double(n):\n    {endless}".replace("\n    p", "\n        p"))
+        ),
+        candidate(add, fenced(RIGHT_SUM)),
+    ]
+    found = [(score.value, score.reason) for score in graded(paper, rows)]
+    assert found == [(0.0, "time limit exceeded")] * 2 + [(1.0, "passed")]
 
 
 def test_more_tests_than_one_run_takes_are_all_run(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ class TalkingEngine:
         """The messages of every conversation that was encoded."""
         self.jobs: list[Job] = []
 
-    def encode(self, messages: Sequence[Mapping[str, str]]) -> list[int]:
+    def encode(self, messages: Sequence[Mapping[str, str]], goes_on: bool = False) -> list[int]:
         """One id for each word."""
         if any("refuse" in one["content"] for one in messages):
             raise Refused(400, "the template refuses it", "messages")

@@ -84,7 +84,7 @@ def test_ctrl_c_stops_an_answer_and_the_chat_goes_on() -> None:
 def test_ctrl_c_ends_a_piped_chat() -> None:
     screen = Interrupting("on", interactive=False)
     with pytest.raises(KeyboardInterrupt):
-        talk([Conversation(TalkingEngine("m", "on..."))], screen, reader(iter(["a"])))
+        talk([Conversation(TalkingEngine("m", "on and on..."))], screen, reader(iter(["a"])))
 
 
 def test_control_characters_of_a_model_do_not_reach_a_terminal() -> None:

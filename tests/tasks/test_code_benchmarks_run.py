@@ -17,9 +17,21 @@ from fusechat.records import Prompt, Response, Score
 from fusechat.results import RunResult
 from fusechat.tables import read_table
 
-RIGHT = """def has_close_elements(numbers, threshold):
-    return any(abs(a - b) < threshold for n, a in enumerate(numbers) for b in numbers[n + 1:])
-"""
+RIGHT = "def add(a, b):\n    return a + b\n"
+
+
+def tasks(folder: Path) -> str:
+    """Three tasks of EvalPlus's layout, of which one is to add."""
+    rows = [
+        {
+            "task_id": f"HumanEval/{number}", "entry_point": name, "atol": 0,
+            "prompt": f'def {name}(a, b):\n    """{name} them."""\n', "base_input": [[7, 2]],
+            "canonical_solution": f"    return a {sign} b\n", "plus_input": [[1, 1]],
+        }
+        for number, (name, sign) in enumerate((("add", "+"), ("subtract", "-"), ("join", "|")))
+    ]  # fmt: skip
+    (folder / "HumanEvalPlus.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(folder)
 
 
 def speaker(text: str, begins: bool = True) -> dict[str, Any]:
@@ -37,10 +49,10 @@ def rows(run: RunResult) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in table["rows"] if row.get("name")}
 
 
-def test_begun_answers_are_graded_from_where_they_go_on(shared_data: Path, tmp_path: Path) -> None:
+def test_begun_answers_are_graded_from_where_they_go_on(tmp_path: Path) -> None:
     models = {"base": speaker("pass\n```\nEnd"), "fused": speaker(f"{RIGHT}```\nSample")}
-    run = ran(tmp_path, data_dir=str(shared_data), take=3, benchmarks=["humaneval"], models=models)
-    prompts = list(read_table(run["evaluate/humaneval/prompts"].folder / "data", Prompt))
+    run = ran(tmp_path, data_dir=tasks(tmp_path), benchmarks=["humaneval"], models=models)
+    prompts = list(read_table(run["evaluate/humaneval/prompts"].folder / "prompts", Prompt))
     assert {prompt.messages[-1].role for prompt in prompts} == {"assistant"}
     found = {}
     for model in models:
@@ -58,20 +70,22 @@ def test_begun_answers_are_graded_from_where_they_go_on(shared_data: Path, tmp_p
     row = rows(run)["humaneval"]
     assert row["models"]["fused"]["score"] == pytest.approx(100 / 3)
     assert not any("begun" in note for note in row["notes"])
+    assert row["models"]["fused"]["extras"]["plus"] == pytest.approx(100 / 3, abs=1e-3)
 
 
 def test_a_model_that_cannot_go_on_has_the_whole_row_asked_without_a_beginning(
-    shared_data: Path, tmp_path: Path
+    tmp_path: Path,
 ) -> None:
     models = {"base": speaker(fenced(RIGHT), begins=False), "fused": speaker("x")}
-    run = ran(tmp_path, data_dir=str(shared_data), take=1, benchmarks=["humaneval"], models=models)
-    prompts = list(read_table(run["evaluate/humaneval/prompts"].folder / "data", Prompt))
+    run = ran(tmp_path, data_dir=tasks(tmp_path), benchmarks=["humaneval"], models=models)
+    prompts = list(read_table(run["evaluate/humaneval/prompts"].folder / "prompts", Prompt))
     assert {prompt.messages[-1].role for prompt in prompts} == {"user"}
     row = rows(run)["humaneval"]
-    assert row["models"]["base"]["score"] == 100.0
+    assert row["models"]["base"]["score"] == pytest.approx(100 / 3)
     assert "begun" in str(row)
 
 
+@pytest.mark.slow
 def test_a_real_model_goes_on_with_the_beginning_and_stops_at_the_fence(
     shared_data: Path, tmp_path: Path
 ) -> None:
@@ -116,5 +130,5 @@ def test_the_settings_of_a_row_do_not_depend_on_where_the_files_are(tmp_path: Pa
             folder, data_dir=str(folder), benchmarks=["live_code_bench"],
             models={"base": speaker("x")},
         )  # fmt: skip
-        hashes.append(rows(run)["live_code_bench"]["models"]["base"]["settings_hash"])
+        hashes.append(rows(run)["live_code_bench"]["settings"])
     assert hashes[0] == hashes[1]

@@ -124,9 +124,9 @@ class _Grader:
             program = joined(str(task["prompt"]), code) if code.strip() else ""
         more: dict[str, Any] = {}
         ran = _refused(program) or judge.evalplus(task, program, "base")
-        if task.get("plus_input"):
+        if "plus_input" in task:
             more["plus"] = ran.right
-            if ran.right:
+            if ran.right and task["plus_input"]:
                 plus = judge.evalplus(task, program, "plus")
                 more["plus"] = plus.right
                 more |= {} if plus.right else {"plus_reason": plus.reason}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -129,7 +129,7 @@ class Turn:
     """`stop` or `length`, or `stopped` by the user; None while it is written."""
     tokens: int = 0
 
-    def pieces(self) -> Iterator[str]:
+    def pieces(self) -> Generator[str, None, None]:
         """The answer's text as it comes, without white space before it.
 
         Leaving early stops the answer. What was said is kept in the conversation either way;

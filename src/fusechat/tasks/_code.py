@@ -94,8 +94,8 @@ class EvalPlusBenchmark(Benchmark):
         if not isinstance(row, Mapping) or not set(_FIELDS) <= row.keys():
             raise ValueError("row is no task of EvalPlus's release")
         kept = {name: row[name] for name in _FIELDS}
-        if self.plus and row.get("plus_input"):
-            kept["plus_input"] = row["plus_input"]
+        if self.plus and "plus_input" in row:
+            kept["plus_input"] = row["plus_input"] or []
         return Prompt.of(
             self._messages(str(row["prompt"])), domain="all", item=str(row["task_id"]),
             tests=json.dumps({"evalplus": kept}), licence=self.licence,

@@ -6,16 +6,12 @@ text. A pickle can run code; here it may hold one text and nothing else.
 
 from __future__ import annotations
 
-import base64
-import binascii
-import io
 import json
-import pickle
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from fusechat.parts import UnreadableRow
+from fusechat.plain_pickles import unpacked
 from fusechat.records import Prompt
 
 CATEGORIES: Mapping[str, Mapping[str, int]] = {
@@ -133,26 +129,4 @@ def _cases(text: Any) -> list[dict[str, Any]]:
         found = json.loads(unpacked(text))
     if not isinstance(found, list) or not all(isinstance(case, dict) for case in found):
         raise ValueError("test cases are no list of objects")
-    return found
-
-
-class _TextOnly(pickle.Unpickler):
-    """Reads a pickle of plain values; one that names anything to call is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it would call {module}.{name}")
-
-    def persistent_load(self, identity: Any) -> Any:
-        raise pickle.UnpicklingError("it refers to something outside")
-
-
-def unpacked(text: str) -> str:
-    """The text behind base64, zlib and pickle. Raises `ValueError` where it is no such thing."""
-    try:
-        found = _TextOnly(io.BytesIO(zlib.decompress(base64.b64decode(text)))).load()
-    except (binascii.Error, zlib.error, pickle.UnpicklingError, EOFError, ValueError,
-            IndexError, KeyError, TypeError, AttributeError) as error:  # fmt: skip
-        raise ValueError(f"hidden tests cannot be unpacked: {error}") from error
-    if not isinstance(found, str):
-        raise ValueError("hidden tests cannot be unpacked: they hold no text")
     return found

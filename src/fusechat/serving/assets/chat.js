@@ -81,6 +81,12 @@ function ended(shown, state) {
   shown.about.textContent = facts.filter(Boolean).join(" · ");
 }
 
+function failed(shown, why) {
+  shown.text.hidden = !shown.text.textContent;
+  shown.about.remove();
+  shown.box.append(made("p", "note fault", why));
+}
+
 async function answer(at, question, wanted, row, signal) {
   const shown = newAnswer(models[at].name, row);
   const state = { begun: performance.now(), tokens: 0, finish: "stopped", text: "" };
@@ -98,7 +104,7 @@ async function answer(at, question, wanted, row, signal) {
     ended(shown, state);
   } catch (error) {
     if (error.name === "AbortError") ended(shown, state);
-    else shown.box.append(made("p", "note fault", error.message));
+    else failed(shown, error.message);
   } finally {
     shown.box.setAttribute("aria-busy", "false");
   }
