@@ -145,9 +145,7 @@ class _Row:
             without = [model for model, part in sources.items() if not part.prefills()]
             if without:
                 task = task.model_copy(update={"prefill": False})
-                unlike.append(
-                    f"no answer is begun for the models ({', '.join(without)} cannot go on with one)"
-                )
+                unlike.append(f"no answer is begun: {', '.join(without)} cannot go on with one")
         row = cls(recipe, asked, task, judge, skipped, ())
         unlike += [] if skipped else row._unlike(sources)
         return replace(row, unlike=tuple(unlike))

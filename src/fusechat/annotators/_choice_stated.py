@@ -180,7 +180,7 @@ class _Reader:
             behind = _BEHIND.search(words)
             if by_text is None and behind is not None:
                 return _Statement(at, self._of(behind["letter"], how, words))
-            return by_text and _Statement(at, Stated(by_text, how + " text", words))
+            return _Statement(at, Stated(by_text, how + " text", words)) if by_text else None
         end = match.end("letter")
         letter = match["letter"].upper()
         if by_text is not None and len(_plain(words)) > 1:

@@ -27,8 +27,8 @@ class Answered:
     rows: tuple[ItemResult, ...]
     items: Items
     counts: Mapping[str, int]
-    """Items: `parse_failed` (no answer found in the response), `judge_failed`, `errors` (no response,
-    or another failure than a judge's), `unscorable`, `cut`, `empty`."""
+    """Items: `parse_failed` (no answer found in the response), `judge_failed`, `errors` (another
+    failure, or no response), `unscorable`, `cut`, `empty`."""
     by_sample: tuple[Items, ...] = ()
     """Where a prompt has several samples: the items by the first of each, by the second, ...: what
     one run of the benchmark would have seen."""

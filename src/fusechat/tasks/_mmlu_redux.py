@@ -141,11 +141,11 @@ def _of_sample(row: Any) -> Any:
         return row
     letters = sorted(row["choices"])
     place = row.get("id")
-    known = isinstance(place, int) and 0 <= place < ALL
+    number = place if isinstance(place, int) and 0 <= place < ALL else None
     return {
         "question": row.get("question"),
         "choices": [row["choices"][letter] for letter in letters],
         "answer": letters.index(row["answer"]) if row.get("answer") in letters else None,
-        "subject": SUBJECTS[place // EACH] if known else "all",
-        "number": place % EACH if known else place,
+        "subject": SUBJECTS[number // EACH] if number is not None else "all",
+        "number": number % EACH if number is not None else place,
     }
