@@ -25,6 +25,8 @@ class Speaker(Source):
     fails: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
     begins: bool = False
+    misses: int | None = None
+    """The sample of this number is a failed request."""
     plain: bool = False
     """Say only `text` and the sample's number."""
 
@@ -36,7 +38,7 @@ class Speaker(Source):
 
     def _answer(self, row: Request) -> Response:
         said = " ".join(message.content for message in row.prompt.messages)
-        if any(word in said for word in self.fails):
+        if row.index == self.misses or any(word in said for word in self.fails):
             return row.failure("no such answer")
         finish = "length" if any(word in said for word in self.cuts) else "stop"
         text = f"{self.text} T={self.temperature:g} n={len(row.prompt.messages)} i={row.index}"

@@ -153,6 +153,24 @@ def test_several_samples_are_also_read_one_by_one(tmp_path: Path) -> None:
     assert [one.values.tolist() for one in found.by_sample] == [[1, 0, 0, 0], [0, 1, 0, 0]]
 
 
+def test_a_row_with_a_failed_sample_beside_a_good_one_is_partial(tmp_path: Path) -> None:
+    whole, short = speaker("So it is", plain=True), speaker("So it is", plain=True, misses=1)
+    result = ran(tmp_path, benchmarks=[SUMS], models={"base": whole, "fused": short})
+    found = read_json(result["evaluate/compare"].folder / "benchmarks.json")
+    (row,) = [row for row in found["rows"] if row["title"] == "Sums"]
+    assert row["status"] == "partial"
+    assert "fused: 4 samples of items that have others have no verdict." in row["reason"]
+    assert "base:" not in row["reason"]
+
+
+def test_one_temperature_for_all_categories_is_told_also_where_it_is_that_of_one(
+    tmp_path: Path,
+) -> None:
+    path = recipe_in(tmp_path, benchmarks=[TALK | {"temperature": 0.7}], judge=REFEREE)
+    unlike = plan(fusechat.load_recipe(path))["evaluate/compare"].settings["benchmarks"]["talk"]
+    assert "temperature is 0.7 throughout, and by category in the paper" in unlike["unlike"]
+
+
 def test_decoding_is_the_benchmarks_and_what_a_source_lacks_is_told(tmp_path: Path) -> None:
     result = ran(tmp_path, benchmarks=[SUMS])
     texts = [row.text for row in rows_of(result, "evaluate/sums/base/sample", Response)]
@@ -253,3 +271,29 @@ def test_what_runs_the_recipes_own_models_is_looked_at_first(
     path.write_text(yaml.safe_dump(tree))
     with pytest.raises(RecipeError, match=words):
         fusechat.load_recipe(path)
+
+
+@pytest.mark.parametrize(
+    ("family", "system", "told"),
+    [(None, True, True), ("llama", True, False), ("gemma", False, False)],
+)
+def test_an_unknown_family_is_asked_as_llama_is_and_told(
+    shared_data: Path, tmp_path: Path, family: str | None, system: bool, told: bool
+) -> None:
+    known = {} if family is None else {"family": family}
+    path = recipe_in(tmp_path, benchmarks=["amc23"], data_dir=str(shared_data), **known)
+    planned = plan(fusechat.load_recipe(path))
+    said = planned["evaluate/compare"].settings["benchmarks"]["amc23"]
+    assert any("family of the models is not known" in why for why in said["unlike"]) == told
+    (prompts,) = planned["evaluate/amc23/prompts"].settings.values()
+    first = next(iter(prompts.part.prompts("test")))
+    assert (first.messages[0].role == "system") == system
+
+
+def test_a_gemma_target_is_asked_as_gemma_is(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path / "model", "gemma2")
+    tree = {"name": "g", "target": {"model": str(model)}, "evaluate": {"benchmarks": [SUMS]}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    planned = plan(fusechat.load_recipe(tmp_path / "recipe.yaml"))
+    (prompts,) = planned["evaluate/sums/prompts"].settings.values()
+    assert prompts.part.family == "gemma"

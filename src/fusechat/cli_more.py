@@ -21,12 +21,13 @@ MODULES = {
     "data": "commands_data",
     "evaluate": "commands_evaluate",
     "score": "commands_score",
+    "lm-eval": "commands_lm_eval",
     "import": "commands_pool",
     "export": "commands_pool",
     "push": "commands_pool",
     "clean": "commands_pool",
 }
-FUNCTIONS = {"import": "import_pool"}
+FUNCTIONS = {"import": "import_pool", "lm-eval": "lm_eval"}
 """Where a command's function has another name, for Python's sake."""
 
 RecipeCommand = Callable[[Any, str, str], argparse.ArgumentParser]
@@ -41,6 +42,7 @@ def add_commands(commands: Any, recipe_command: RecipeCommand, workspace: AddWor
     _add_evaluate(commands, workspace)
     _add_data(commands)
     _add_score(commands)
+    _add_lm_eval(commands)
     text = "look over the whole chain: templates, tokens, lengths, licences, servers"
     _add_doctor(recipe_command(commands, "doctor", text))
     text = "compute shards of a row-wise unit beside other workers, on any machine of the workspace"
@@ -127,6 +129,21 @@ def _add_score(commands: Any) -> None:
         "--against", type=Path, metavar="FILE",
         help="judgments of the same answers by another judge: how far the two agree, in the place "
         "of a score",
+    )  # fmt: skip
+
+
+def _add_lm_eval(commands: Any) -> None:
+    text = "the multiple-choice and mathematics benchmarks as tasks of lm-eval, on local files"
+    parser = commands.add_parser("lm-eval", help=text, description=text)
+    parser.add_argument("out", type=Path, help="folder to write to")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="the benchmarks' files")
+    parser.add_argument(
+        "--benchmarks", metavar="A,B", help="these only (default: all that lm-eval can grade)"
+    )
+    parser.add_argument("--take", type=int, metavar="N", help="at most N prompts of each")
+    parser.add_argument(
+        "--family", choices=("llama", "qwen", "gemma"), default="llama",
+        help="whose prompts: that of the model (default: llama)",
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def data(options: argparse.Namespace) -> int:
 
     Exit code 1 where a file could not be fetched, 2 for a wrong call; missing files are no fault.
     """
-    names = _names(options.benchmarks)
+    names = named_benchmarks(options.benchmarks)
     folder = None if options.data_dir is None else Path(options.data_dir).absolute()
     _check(folder, options.fetch)
     done: list[Fetched] = []
@@ -46,7 +46,7 @@ def data(options: argparse.Namespace) -> int:
     return 1 if any(one.fault for one in done) else 0
 
 
-def _names(asked: str | None) -> list[str]:
+def named_benchmarks(asked: str | None) -> list[str]:
     """The benchmarks that are meant, those of the table first, in its order."""
     known = benchmark_tasks()
     every = [name for name in FOURTEEN if name in known]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +16,8 @@ from fusechat.errors import Fault, RecipeError
 from fusechat.recipe import Recipe, read_recipe, recipe_text
 from fusechat.stages.evaluate_settings import FOURTEEN
 
+_PART = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""A source part of one's own: `package.module:Class`."""
 FLAGS = {
     "evaluate.models": "--models", "evaluate.benchmarks": "--benchmarks",
     "evaluate.data_dir": "--data-dir", "evaluate.take": "--take", "evaluate.judge": "--judge",
@@ -146,6 +149,8 @@ def _judge(options: argparse.Namespace, faults: list[Fault]) -> dict[str, Any] |
     if url is None:
         if key is not None:
             faults.append(Fault("--judge-key-env", key, "needs --judge-url URL."))
+        if _PART.fullmatch(options.judge):
+            return {"use": options.judge}
         return {"use": "hf", "model": _absolute(options.judge)}
     judge = {"use": "endpoint", "model": options.judge, "base_url": url}
     return judge | ({"api_key_env": key} if key else {})

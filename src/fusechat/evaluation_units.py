@@ -100,8 +100,9 @@ def answering(recipe: Recipe, model: str, sampling: Mapping[str, Any]) -> Source
     return found
 
 
-def family_of(recipe: Recipe) -> Family:
-    """Whose prompts and decoding are used: as the recipe says, else by the first model's config."""
+def family_of(recipe: Recipe) -> Family | None:
+    """Whose prompts and decoding are used: as the recipe says, else by the first model's config;
+    None where that does not tell."""
     evaluation = recipe.evaluate
     assert evaluation is not None
     if evaluation.family is not None:
@@ -114,7 +115,7 @@ def family_of(recipe: Recipe) -> Family:
     path = Path(str(model)) / "config.json"
     kind = str(read_json(path).get("model_type", "")) if path.is_file() else str(model)
     found: list[Family] = [one for one in ("llama", "qwen", "gemma") if one in kind.lower()]
-    return found[0] if found else "llama"
+    return found[0] if found else None
 
 
 @dataclass(frozen=True)
@@ -134,13 +135,16 @@ class _Row:
         evaluation = recipe.evaluate
         assert evaluation is not None
         assert isinstance(asked.task, Benchmark)
-        task = asked.task.model_copy(update={"family": family_of(recipe)})
+        family = family_of(recipe)
+        task = asked.task.model_copy(update={"family": family or "llama"})
         judge = evaluation.judge_of(asked) if isinstance(task, JudgedBenchmark) else None
         skipped = task.missing()
         if skipped is None and isinstance(task, JudgedBenchmark) and judge is None:
             skipped = "no judge is given. Add 'judge: {use: endpoint, model: ..., base_url: ...}'."
         sources = {model: answering(recipe, model, {}) for model in evaluated_models(recipe)}
         unlike: list[str] = []
+        if family is None:
+            unlike.append("the family of the models is not known (set evaluate.family: llama here)")
         if "prefill" in type(task).model_fields:
             without = [model for model, part in sources.items() if not part.prefills()]
             if without:
@@ -248,8 +252,12 @@ class _Row:
         assert self.recipe.evaluate is not None
         paper = self.task.decoding()
         asked = self.recipe.evaluate.sampling(self._settled())
+        by_category = self.asked.temperature is not None and self.task.temperatures()
+        if by_category:
+            told = self.asked.temperature
+            yield f"temperature is {told} throughout, and by category in the paper"
         for name, value in asked.items():
-            if value != paper.get(name):
+            if value != paper.get(name) and not (by_category and name == "temperature"):
                 yield f"{name} is {value}, and {paper.get(name)} in the paper"
         for model, part in sources.items():
             if missing := [name for name in asked if name not in type(part).model_fields]:

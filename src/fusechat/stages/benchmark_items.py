@@ -28,7 +28,8 @@ class Answered:
     items: Items
     counts: Mapping[str, int]
     """Items: `parse_failed` (no answer found in the response), `judge_failed`, `errors` (another
-    failure, or no response), `unscorable`, `cut`, `empty`."""
+    failure, or no response), `unscorable`, `cut`, `empty`. And `samples_missing`: samples without a
+    verdict of items that have one by their other samples."""
     by_sample: tuple[Items, ...] = ()
     """Where a prompt has several samples: the items by the first of each, by the second, ...: what
     one run of the benchmark would have seen."""
@@ -92,12 +93,15 @@ def read_answers(context: UnitContext, task: str, model: str, profile: str) -> A
     places = [
         _Place(prompt, turn) for prompt in prompts for turn in range(1, 2 + len(prompt.turns or ()))
     ]
+    wanted = context.settings["benchmarks"][task]["part"].samples()
     rows, columns, counts = [], [], Counter[str]()
     for place in places:
         found = _item(task, model, place, answers.get(place.name, ()), scores)
         rows.append(found.row.model_copy(update={"profile": profile}))
         columns.append(found)
         counts.update(found.counts)
+        if found.known:
+            counts["samples_missing"] += max(0, wanted - found.known)
     several = max((len(found) for found in answers.values()), default=1)
     by_sample = [
         _items(places, [_item(task, model, p, _nth(answers, p, n), scores) for p in places])
@@ -137,6 +141,8 @@ class _Found:
     tokens: float
     details: Mapping[str, Any]
     counts: Counter[str]
+    known: int
+    """Samples with a verdict."""
 
 
 def _item(
@@ -157,7 +163,8 @@ def _item(
     )  # fmt: skip
     counts = _counts(outcome, answers, scores, details)
     strict = float(np.mean(known)) if known else float("nan")
-    return _Found(row, strict, characters, tokens, details[0] if details else {}, counts)
+    first = details[0] if details else {}
+    return _Found(row, strict, characters, tokens, first, counts, len(known))
 
 
 def _together(

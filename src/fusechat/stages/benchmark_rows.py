@@ -275,6 +275,10 @@ def _partial(size: Size, found: Mapping[str, Answered], models: Sequence[str]) -
             out.append(f"{title(model)} was not asked.")
             continue
         items, counts = found[model].items, found[model].counts
+        if lost := counts.get("samples_missing"):
+            out.append(
+                f"{title(model)}: {lost:,} samples of items that have others have no verdict."
+            )
         missing = len(items) - int(items.known().sum())
         if missing:
             told = [f"{counts[name]:,} × {MISSING[name]}" for name in MISSING if counts.get(name)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +126,11 @@ def _labelled(row: Prompt, name: str, entry: PromptsEntry) -> Prompt:
     return row.model_copy(update=update)
 
 
+def draw_order(seed: int, name: str, ids: Sequence[str]) -> list[int]:
+    """Places of a set's prompts in the order in which they are drawn; `take` is the first ones."""
+    return sorted(range(len(ids)), key=lambda i: digest([seed, name, ids[i]]))
+
+
 @dataclass
 class _Reading:
     """What was read of the sets so far."""
@@ -145,7 +150,7 @@ class _Reading:
         wanted = len(found) if entry.take is None else min(entry.take, len(found))
         order = list(range(len(found)))
         if wanted < len(found):
-            order.sort(key=lambda i: digest([self.seed, name, found[i].id]))
+            order = draw_order(self.seed, name, [row.id for row in found])
         taken = order[:wanted]
         if entry.near_duplicates is not None:
             taken = self._unlike(entry, [found[i] for i in order], order, wanted)
