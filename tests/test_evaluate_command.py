@@ -261,3 +261,25 @@ def test_models_of_this_machine_and_of_servers_become_a_recipe(tmp_path: Path) -
     assert recipe.evaluate is not None
     assert (recipe.evaluate.take, recipe.evaluate.profile) == (2, "robust")
     assert tuple(recipe.evaluate.own_models()) == ("base", "far")
+
+
+def test_benchmarks_of_a_recipe_are_asked_of_base_sft_and_fused(tmp_path: Path) -> None:
+    """The recipe's sources answer its own tasks; who wants them in the table names them."""
+    import argparse
+
+    from fusechat.evaluate_asked import asked_recipe
+
+    asked = {
+        "recipe": TINY.parent / "mini.yaml", "models": None, "data_dir": tmp_path, "take": 2,
+        "benchmarks": "mmlu", "judge": "fusechat.miniature.judge:ScriptedJudge",
+        "judge_url": None, "judge_key_env": None, "profile": None, "name": None, "method": None,
+    }  # fmt: skip
+    recipe, _ = asked_recipe(argparse.Namespace(**asked), {})
+    assert recipe.evaluate is not None
+    assert recipe.evaluate.models == ("target", "train.sft", "train.dpo")
+    assert recipe.evaluate.judge is not None
+    assert recipe.evaluate.judge.part_name() == "fusechat.miniature.judge:ScriptedJudge"
+    named = {"evaluate.models": ["target", "gemma"]}
+    recipe, _ = asked_recipe(argparse.Namespace(**asked), named)
+    assert recipe.evaluate is not None
+    assert recipe.evaluate.models == ("target", "gemma")

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from fusechat.errors import Fault, RecipeError
+from fusechat.evaluate_checks import evaluated_models
 from fusechat.recipe import Recipe, read_recipe, recipe_text
 from fusechat.stages.evaluate_settings import FOURTEEN
 
@@ -42,10 +43,22 @@ def asked_recipe(options: argparse.Namespace, settings: Mapping[str, Any]) -> tu
     if not _evaluates(options.recipe) and "evaluate.benchmarks" not in said:
         said["evaluate.benchmarks"] = "all"
     recipe, found, file = read_recipe(options.recipe, {**said, **settings}, options.method)
+    if recipe is not None and not found and (own := _own_models(recipe, said)):
+        said = {**said, "evaluate.models": own}
+        recipe, found, file = read_recipe(options.recipe, {**said, **settings}, options.method)
     faults += _at_flags(found, said)
     if faults or recipe is None:
         raise RecipeError(faults)
     return recipe, recipe_text(file)
+
+
+def _own_models(recipe: Recipe, said: Mapping[str, Any]) -> list[str]:
+    """Base, SFT and fused, where benchmarks are asked for and nobody says of which models."""
+    evaluation = recipe.evaluate
+    if evaluation is None or evaluation.models is not None or "evaluate.benchmarks" not in said:
+        return []
+    models = evaluated_models(recipe)
+    return [name for name in models if name == "target" or name.startswith("train.")]
 
 
 def _made(
