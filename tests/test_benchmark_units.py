@@ -41,7 +41,6 @@ def recipe_in(folder: Path, **evaluate: Any) -> Path:
 
 def ran(folder: Path, **evaluate: Any) -> RunResult:
     recipe = fusechat.load_recipe(recipe_in(folder, **evaluate))
-    recipe = recipe.model_copy(update={"max_error_share": 1.0})
     return fusechat.run(recipe, folder / "workspace")
 
 
@@ -113,6 +112,16 @@ def test_a_judge_that_fails_and_a_request_that_failed_are_never_a_score(tmp_path
         "the judge gave no answer", "", "the request failed", "no response",
     ]  # fmt: skip
     assert [item.outcome for item in fused] == ["error", "scored", "scored", "error"]
+
+
+def test_failed_answers_make_a_row_partial_and_stop_no_other_row(tmp_path: Path) -> None:
+    models = {"base": speaker("a", fails=["?"]), "fused": speaker("a a")}
+    result = ran(tmp_path, benchmarks=[TALK, SUMS], models=models, judge=REFEREE)
+    table = read_json(result["evaluate/compare"].folder / "benchmarks.json")
+    rows = {row["name"]: row for row in table["rows"] if row.get("name") in ("talk", "sums")}
+    assert [row["status"] for row in rows.values()] == ["partial", "partial"]
+    assert rows["talk"]["models"]["base"]["score"] is None
+    assert rows["talk"]["models"]["fused"]["score"] == 2.0
 
 
 def test_a_cut_response_is_judged_as_it_is(tmp_path: Path) -> None:

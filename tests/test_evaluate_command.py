@@ -254,7 +254,7 @@ def test_models_of_this_machine_and_of_servers_become_a_recipe(tmp_path: Path) -
     tree = yaml.safe_load(text)
     assert (tree["name"], tree["seed"]) == ("mine", 7)
     found = tree["evaluate"]
-    assert found["models"]["base"] == {"use": "hf", "model": str(model)}
+    assert found["models"]["base"] == str(model)
     assert found["models"]["far"] == {"use": "endpoint", "model": "m", "base_url": "http://h:1/v1"}
     assert found["judge"]["api_key_env"] == "KEY"
     assert found["data_dir"] == str(tmp_path)

@@ -37,9 +37,7 @@ def asked_recipe(options: argparse.Namespace, settings: Mapping[str, Any]) -> tu
             faults.append(Fault("--models", "", message))
         if options.method is not None:
             faults.append(Fault("--method", options.method, "needs a recipe that has methods."))
-        if faults:
-            raise RecipeError(faults)
-        return _made(options, said, settings)
+        return _made_or_told(options, said, settings, faults)
     if not _evaluates(options.recipe) and "evaluate.benchmarks" not in said:
         said["evaluate.benchmarks"] = "all"
     recipe, found, file = read_recipe(options.recipe, {**said, **settings}, options.method)
@@ -50,6 +48,25 @@ def asked_recipe(options: argparse.Namespace, settings: Mapping[str, Any]) -> tu
     if faults or recipe is None:
         raise RecipeError(faults)
     return recipe, recipe_text(file)
+
+
+def _made_or_told(
+    options: argparse.Namespace,
+    said: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    faults: list[Fault],
+) -> tuple[Recipe, str]:
+    """The recipe of the arguments; where there are faults, those of the recipe are told, too."""
+    if "evaluate.models" in said:
+        try:
+            made = _made(options, said, settings)
+        except RecipeError as error:
+            told = {fault.place for fault in faults}  # what follows from these is not said again
+            more = [fault for fault in error.faults if fault.place not in told]
+            raise RecipeError([*faults, *more]) from error
+        if not faults:
+            return made
+    raise RecipeError(faults)
 
 
 def _own_models(recipe: Recipe, said: Mapping[str, Any]) -> list[str]:
@@ -134,9 +151,9 @@ def _models(texts: Sequence[str], faults: list[Fault]) -> dict[str, Any]:
     return found
 
 
-def _model(part: str, model: str, faults: list[Fault]) -> dict[str, Any]:
+def _model(part: str, model: str, faults: list[Fault]) -> str | dict[str, Any]:
     if not model.startswith(("http://", "https://")):
-        return {"use": "hf", "model": _absolute(model)}
+        return _absolute(model)
     url, _, served = model.partition("#")
     if not served:
         message = "say which of the server's models is meant: NAME=URL#MODEL."

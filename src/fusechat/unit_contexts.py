@@ -78,8 +78,16 @@ def unit_context(
         log=logging.getLogger(f"fusechat.{unit.name}"),
         executor=executor if unit.rowwise else None,
         adoptable=lambda part: adoptable(planned.workspace, folder, part),
-        max_error_share=planned.recipe.max_error_share,
+        max_error_share=_error_share(planned, unit),
     )
+
+
+def _error_share(planned: Plan, unit: Unit) -> float:
+    """Of a benchmark no share of failed rows stops a run: its row is partial, and says it."""
+    steps, evaluation = unit.name.split("/"), planned.recipe.evaluate
+    names = {task.name for task in evaluation.benchmarks} if evaluation is not None else set()
+    of_benchmark = steps[0] == "evaluate" and steps[1] in names
+    return 1.0 if of_benchmark else planned.recipe.max_error_share
 
 
 def resolved(planned: Plan, unit: Unit) -> Any:
