@@ -109,6 +109,7 @@ def test_infifpo_is_trained_on_what_the_sources_say_and_a_state_is_chosen(lab: L
 
 
 def test_a_second_run_does_nothing_and_fewer_sources_ask_nobody_again(lab: Lab) -> None:
+    lab.run(**INFIFPO)
     assert lab.run(**INFIFPO).ran == ()
     ran = lab.run(loss={"use": "infifpo", "sources": ["two"]}).ran
     assert ran == ("train/dpo", "select/dpo")
